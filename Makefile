@@ -1,0 +1,97 @@
+# optnet's build. `make help` says what there is to make.
+#
+# Objects live in build/<configuration>/, so that switches never mix; programs are linked at the root.
+
+ARCH     ?= native
+CXX      := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+CXXFLAGS ?=
+NVCC     ?= nvcc
+
+flags  := -std=c++20 -march=$(ARCH) -fopenmp -I. -Wall -Wextra $(if $(DEBUG),-O0 -g,-O3) $(CXXFLAGS)
+libs   := -llapacke -lopenblas
+config := $(notdir $(CXX))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda)$(if $(COVERAGE),-coverage)
+comma  := ,
+ifdef SANITIZE
+  flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+endif
+ifdef COVERAGE
+  flags += -O0 -g --coverage
+endif
+# One source for CPU and GPU: .cu files are C++ for the C++ compiler, or CUDA for nvcc.
+compile_cu = $(CXX) $(flags) -x c++
+ifdef CUDA
+  flags += -DOPTNET_CUDA -I$(CUDA_HOME)/include
+  CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
+  libs += -L$(CUDA_HOME)/lib64 -lcublas -lcusolver -lcudart
+  compile_cu = $(NVCC) -ccbin $(CXX) -std=c++20 -O3 -arch=$(CUDA_ARCH) --extended-lambda -DOPTNET_CUDA -I. -Xcompiler -march=$(ARCH),-fopenmp,-Wall,-Wextra
+  CUDA_ARCH ?= sm_80
+endif
+
+build   := build/$(config)
+sources := $(filter-out $(if $(CUDA),,framework/backend_cuda.cpp),$(wildcard framework/*.cpp framework/*.cu solvers/*.cpp solvers/*.cu layers/*.cpp layers/*.cu))
+objects := $(sources:%=$(build)/%.o)
+library := $(build)/liboptnet.a
+
+# A file in examples/ that ends in _train.cpp, _solve.cpp or _tour.cpp is a program; the others are their parts.
+programs := $(notdir $(basename $(wildcard examples/*_train.cpp examples/*_solve.cpp examples/*_tour.cpp)))
+parts    := $(patsubst %,$(build)/%.o,$(filter-out $(programs:%=examples/%.cpp),$(wildcard examples/*.cpp)))
+tests    := $(patsubst %,$(build)/%.o,$(wildcard tests/*.cpp))
+
+all: examples $(build)/tests          ## the library, the examples and the tests
+examples: $(programs)                 ## the programs of examples/, linked here at the root
+
+test: examples $(build)/tests         ## builds and runs all tests; TEST="[qp]" runs some
+	$(build)/tests $(TEST)
+
+bench: $(build)/bench                 ## measures the QP solver and the ops
+	$(build)/bench
+
+docs: tools/check-docs                ## checks links, code and equation numbers of README and docs/
+	sh tools/check-docs
+
+clean:                                ## removes build/ and the programs
+	rm -rf build $(programs)
+
+help:                                 ## this list
+	@echo "make TARGET [SWITCH=...]"; echo; echo "targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST))
+	@printf '%s\n' "" "switches:" \
+	  "  DEBUG=1                         no optimisation, debug information" \
+	  "  SANITIZE=address,undefined      run-time checks by the compiler's sanitizers" \
+	  "  CUDA=1                          with the GPU (nvcc, cuBLAS); CUDA_ARCH=sm_90 picks one" \
+	  "  CXX=clang++                     another compiler" \
+	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
+
+.PHONY: all examples test bench docs clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+$(library): $(objects)
+	@rm -f $@
+	ar rcs $@ $^
+
+# The programs at the root are those of the configuration made last; the rest stay in build/.
+$(programs): %: $(build)/%
+	@ln -f $< $@
+
+$(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(library)
+	$(CXX) $(flags) -o $@ $^ $(libs)
+
+$(build)/tests: $(tests:.o=.o) $(parts) $(library)
+	$(CXX) $(flags) -o $@ $^ $(libs)
+
+$(build)/bench: $(patsubst %,$(build)/%.o,$(wildcard benchmarks/*.cpp)) $(parts) $(library)
+	$(CXX) $(flags) -o $@ $^ $(libs)
+
+$(build)/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(flags) -MMD -MP -c -o $@ $<
+
+$(build)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(compile_cu) -MMD -MP -c -o $@ $<
+
+# Catch2's own code is large: it is compiled once, without optimisation.
+$(build)/tests/main.cpp.o: flags += -O0
+
+-include $(wildcard $(build)/*/*.d)

@@ -1,0 +1,148 @@
+// The CPU's side of the waist: aligned memory, and dense linear algebra by OpenBLAS and LAPACKE. OpenBLAS runs
+// single-threaded inside; threads are ours and share out whole matrices, or fixed blocks of rows, so that a
+// result never depends on how many there are.
+#include "framework/backend.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+#include <omp.h>
+
+#include <cstring>
+#include <exception>
+#include <new>
+#include <vector>
+
+extern "C" void openblas_set_num_threads(int);
+
+namespace optnet {
+namespace {
+
+constexpr std::align_val_t alignment{64};  // a cache line, and the widest vector register
+
+template <class T>
+void gemm_one(const Gemm& g, std::int64_t first, std::int64_t rows, const T* a, const T* b, T* c) {
+  const auto ta = g.transpose_a ? CblasTrans : CblasNoTrans, tb = g.transpose_b ? CblasTrans : CblasNoTrans;
+  const int m = static_cast<int>(rows), n = static_cast<int>(g.n), k = static_cast<int>(g.k);
+  const int lda = static_cast<int>(g.transpose_a ? g.m : g.k), ldb = static_cast<int>(g.transpose_b ? g.k : g.n);
+  a += g.transpose_a ? first : first * g.k;
+  c += first * g.n;
+  if constexpr (std::is_same_v<T, float>)
+    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+  else
+    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+}
+
+template <class T>
+void gemm_all(const Gemm& g, const T* a, const T* b, T* c) {
+  constexpr std::int64_t block = 64;  // rows a task: fixed, so that the split never depends on the threads
+  const std::int64_t blocks = (g.m + block - 1) / block;
+  const bool parallel = 2 * g.batch * g.m * g.n * g.k > 1'000'000 && g.batch * blocks > 1 && threads() > 1;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads()) if (parallel)
+  for (std::int64_t i = 0; i < g.batch; ++i)
+    for (std::int64_t j = 0; j < blocks; ++j)
+      gemm_one(g, j * block, std::min(block, g.m - j * block), a + i * g.stride_a, b + i * g.stride_b, c + i * g.m * g.n);
+}
+
+template <class T>
+int cholesky_one(std::int64_t n, T* a) {
+  const int size = static_cast<int>(n);
+  int info;
+  if constexpr (std::is_same_v<T, float>)
+    info = LAPACKE_spotrf_work(LAPACK_ROW_MAJOR, 'L', size, a, size);
+  else
+    info = LAPACKE_dpotrf_work(LAPACK_ROW_MAJOR, 'L', size, a, size);
+  for (std::int64_t i = 0; i < n; ++i) std::fill(a + i * n + i + 1, a + (i + 1) * n, T(0));
+  return info;
+}
+
+template <class T>
+void solve_lower_one(std::int64_t n, std::int64_t columns, bool transpose, const T* l, T* b) {
+  const auto t = transpose ? CblasTrans : CblasNoTrans;
+  const int rows = static_cast<int>(n), cols = static_cast<int>(columns);
+  if constexpr (std::is_same_v<T, float>)
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, t, CblasNonUnit, rows, cols, 1, l, rows, b, cols);
+  else
+    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, t, CblasNonUnit, rows, cols, 1, l, rows, b, cols);
+}
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend() { openblas_set_num_threads(1); }
+
+  void* allocate(std::size_t bytes) const override { return ::operator new(bytes ? bytes : 1, alignment); }
+  void free(void* memory) const noexcept override { ::operator delete(memory, alignment); }
+  void copy_from_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
+
+  void gemm(DType t, const Gemm& g, const void* a, const void* b, void* c) const override {
+    if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+    if (g.k == 0) {  // an empty sum; BLAS wants leading dimensions of at least 1
+      std::memset(c, 0, static_cast<std::size_t>(g.batch * g.m * g.n) * size_of(t));
+      return;
+    }
+    dispatch_floating("matmul", t, [&](auto x) {
+      using T = decltype(x);
+      gemm_all(g, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c));
+    });
+  }
+
+  void cholesky(DType t, std::int64_t batch, std::int64_t n, void* a) const override {
+    dispatch_floating("cholesky", t, [&](auto x) {
+      using T = decltype(x);
+      std::vector<int> info(static_cast<std::size_t>(batch));
+#pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * n > 1'000'000)
+      for (std::int64_t i = 0; i < batch; ++i)
+        info[static_cast<std::size_t>(i)] = n ? cholesky_one(n, static_cast<T*>(a) + i * n * n) : 0;
+      for (std::int64_t i = 0; i < batch; ++i)
+        check(info[static_cast<std::size_t>(i)] == 0, "cholesky: the matrix must be positive definite; matrix ", i,
+              " of ", batch, " is not at column ", info[static_cast<std::size_t>(i)] - 1);
+    });
+  }
+
+  void solve_lower(DType t, std::int64_t batch, std::int64_t n, std::int64_t columns, bool transpose, const void* l,
+                   void* b) const override {
+    if (n == 0 || columns == 0) return;
+    dispatch_floating("solve_lower", t, [&](auto x) {
+      using T = decltype(x);
+#pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * columns > 1'000'000)
+      for (std::int64_t i = 0; i < batch; ++i)
+        solve_lower_one(n, columns, transpose, static_cast<const T*>(l) + i * n * n, static_cast<T*>(b) + i * n * columns);
+    });
+  }
+};
+
+int thread_count = omp_get_num_procs();
+
+}  // namespace
+
+int threads() { return thread_count; }
+
+void set_threads(int count) {
+  check(count >= 1 && count <= 1024, "set_threads: the number of threads must lie in [1, 1024]; got ", count);
+  thread_count = count;
+}
+
+#ifdef OPTNET_CUDA
+const Backend& cuda_backend();  // backend_cuda.cpp
+bool cuda_available();
+#endif
+
+const Backend& backend(Device device) {
+  static const CpuBackend cpu;
+  if (device == Device::cpu) return cpu;
+#ifdef OPTNET_CUDA
+  return cuda_backend();
+#else
+  fail("device: this build has no CUDA; build with make CUDA=1");
+#endif
+}
+
+bool available(Device device) {
+#ifdef OPTNET_CUDA
+  return device == Device::cpu || cuda_available();
+#else
+  return device == Device::cpu;
+#endif
+}
+
+}  // namespace optnet

@@ -1,0 +1,239 @@
+// Ops that move elements: reshape, transpose, slice, gather, concat, stack. Each sees its tensor as
+// [outer, axis, inner], and copies runs of `inner` neighbouring elements.
+#include "framework/kernel.h"
+#include "framework/ops.h"
+
+namespace optnet {
+namespace {
+
+struct Extent {
+  std::int64_t outer = 1, count = 1, inner = 1;
+  Extent(const Shape& shape, int axis) : count(shape[axis]) {
+    for (int d = 0; d < axis; ++d) outer *= shape[d];
+    for (int d = axis + 1; d < shape.rank(); ++d) inner *= shape[d];
+  }
+};
+
+Shape with_size(Shape shape, int axis, std::int64_t size) {
+  shape[axis] = size;
+  return shape;
+}
+
+/// y[o, to + k, :] = x[o, from + k, :] for k = 0 ... count-1: slice, and its transpose pad.
+template <class T>
+struct CopyRange {
+  const T* x;
+  T* y;
+  std::int64_t x_count, y_count, from, to, count, inner;
+  OPTNET_HD void operator()(std::int64_t run) const {
+    const std::int64_t o = run / count, k = run % count;
+    const T* source = x + (o * x_count + from + k) * inner;
+    T* target = y + (o * y_count + to + k) * inner;
+    for (std::int64_t i = 0; i < inner; ++i) target[i] = source[i];
+  }
+};
+
+void copy_range(const Tensor& x, const Extent& ex, Buffer& y, std::int64_t y_count, std::int64_t from, std::int64_t to,
+                std::int64_t count) {
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    parallel_for(x.device(), ex.outer * count, ex.outer * count * ex.inner,
+                 CopyRange<T>{x.data<T>(), static_cast<T*>(y.data()), ex.count, y_count, from, to, count, ex.inner});
+  });
+}
+
+Buffer make_buffer(const Shape& shape, const Tensor& like) {
+  return Buffer(static_cast<std::size_t>(shape.numel()) * size_of(like.dtype()), like.device());
+}
+
+template <class T>
+struct Gather {
+  const T* x;
+  const std::int64_t* index;
+  T* y;
+  std::int64_t count, picks, inner;
+  OPTNET_HD void operator()(std::int64_t run) const {
+    const T* source = x + (run / picks * count + index[run % picks]) * inner;
+    for (std::int64_t i = 0; i < inner; ++i) y[run * inner + i] = source[i];
+  }
+};
+
+/// The transpose of Gather: y[o, index[k], :] += dy[o, k, :]. A task owns one o, so that no two tasks add to one
+/// place and the order of the sum is fixed.
+template <class T>
+struct ScatterAdd {
+  const T* dy;
+  const std::int64_t* index;
+  T* y;
+  std::int64_t count, picks, inner;
+  OPTNET_HD void operator()(std::int64_t o) const {
+    T* target = y + o * count * inner;
+    for (std::int64_t i = 0; i < count * inner; ++i) target[i] = T(0);
+    for (std::int64_t k = 0; k < picks; ++k)
+      for (std::int64_t i = 0; i < inner; ++i) target[index[k] * inner + i] += dy[(o * picks + k) * inner + i];
+  }
+};
+
+/// Exchanges axes a < b of [outer, a, middle, b, inner].
+template <class T>
+struct Transpose {
+  const T* x;
+  T* y;
+  std::int64_t a, middle, b, inner;
+  OPTNET_HD void operator()(std::int64_t run) const {  // run counts [outer, b, middle, a] of the result
+    std::int64_t rest = run;
+    const std::int64_t ia = rest % a;
+    rest /= a;
+    const std::int64_t im = rest % middle;
+    rest /= middle;
+    const std::int64_t ib = rest % b, o = rest / b;
+    const T* source = x + (((o * a + ia) * middle + im) * b + ib) * inner;
+    for (std::int64_t i = 0; i < inner; ++i) y[run * inner + i] = source[i];
+  }
+};
+
+}  // namespace
+
+Var reshape(const Var& x, const Shape& shape) {
+  return record("reshape", x.value().reshape(shape), Wrt{x, [old = x.shape()](const Tensor& dy) { return dy.reshape(old); }});
+}
+Var reshape(const Var& x, std::initializer_list<std::int64_t> sizes) { return reshape(x, x.value().reshape(sizes).shape()); }
+
+Tensor transpose(const Tensor& x, int axis_a, int axis_b) {
+  check_operands("transpose", x);
+  int a = x.shape().axis(axis_a, "transpose"), b = x.shape().axis(axis_b, "transpose");
+  if (a > b) std::swap(a, b);
+  Shape shape = x.shape();
+  std::swap(shape[a], shape[b]);
+  if (a == b || x.numel() == 0) return x.reshape(shape);
+  const Extent first(x.shape(), a), second(x.shape(), b);
+  const std::int64_t middle = first.inner / (second.count * second.inner);
+  Buffer y = make_buffer(shape, x);
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    parallel_for(x.device(), x.numel() / second.inner, 4 * x.numel(),
+                 Transpose<T>{x.data<T>(), static_cast<T*>(y.data()), first.count, middle, second.count, second.inner});
+  });
+  return Tensor(shape, x.dtype(), std::move(y));
+}
+Var transpose(const Var& x, int axis_a, int axis_b) {
+  return record("transpose", transpose(x.value(), axis_a, axis_b),
+                Wrt{x, [=](const Tensor& dy) { return transpose(dy, axis_a, axis_b); }});
+}
+
+Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop) {
+  check_operands("slice", x);
+  const int at = x.shape().axis(axis, "slice");
+  const std::int64_t size = x.size(at), from = start < 0 ? start + size : start, to = stop < 0 ? stop + size : stop;
+  check(0 <= from && from <= to && to <= size, "slice: start <= stop must lie within axis ", axis, " of ", x.shape(),
+        "; got ", start, " and ", stop);
+  const Shape shape = with_size(x.shape(), at, to - from);
+  Buffer y = make_buffer(shape, x);
+  copy_range(x, Extent(x.shape(), at), y, to - from, from, 0, to - from);
+  return Tensor(shape, x.dtype(), std::move(y));
+}
+Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop) {
+  Tensor y = slice(x.value(), axis, start, stop);
+  return record("slice", y, Wrt{x, [shape = x.shape(), axis, start](const Tensor& dy) {  // zeros around dy
+                  const int at = shape.axis(axis, "slice");
+                  const std::int64_t from = start < 0 ? start + shape[at] : start, to = from + dy.size(at);
+                  const Tensor before = zeros(with_size(shape, at, from), dy.dtype(), dy.device());
+                  const Tensor after = zeros(with_size(shape, at, shape[at] - to), dy.dtype(), dy.device());
+                  return concat({before, dy, after}, at);
+                }});
+}
+
+Tensor gather(const Tensor& x, int axis, const Tensor& index) {
+  check_operands("gather", x);
+  check(index.defined() && index.dtype() == int64 && index.rank() == 1,
+        "gather: the index must be an int64 tensor of one axis; got ", index.dtype(), index.shape());
+  const int at = x.shape().axis(axis, "gather");
+  for (std::int64_t i : index.to_vector<std::int64_t>())
+    check(i >= 0 && i < x.size(at), "gather: an index must lie in [0, ", x.size(at), ") for axis ", axis, " of ", x.shape(), "; got ", i);
+  const Shape shape = with_size(x.shape(), at, index.numel());
+  const Extent e(x.shape(), at);
+  Buffer y = make_buffer(shape, x);
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    parallel_for(x.device(), e.outer * index.numel(), shape.numel(),
+                 Gather<T>{x.data<T>(), index.data<std::int64_t>(), static_cast<T*>(y.data()), e.count, index.numel(), e.inner});
+  });
+  return Tensor(shape, x.dtype(), std::move(y));
+}
+Var gather(const Var& x, int axis, const Tensor& index) {
+  return record("gather", gather(x.value(), axis, index), Wrt{x, [shape = x.shape(), axis, index](const Tensor& dy) {
+                  const Extent e(shape, shape.axis(axis, "gather"));
+                  Buffer dx = make_buffer(shape, dy);
+                  dispatch(dy.dtype(), [&](auto t) {
+                    using T = decltype(t);
+                    parallel_for(dy.device(), e.outer, shape.numel() + dy.numel(),
+                                 ScatterAdd<T>{dy.data<T>(), index.data<std::int64_t>(), static_cast<T*>(dx.data()),
+                                               e.count, index.numel(), e.inner});
+                  });
+                  return Tensor(shape, dy.dtype(), std::move(dx));
+                }});
+}
+
+Tensor concat(const std::vector<Tensor>& parts, int axis) {
+  check(!parts.empty(), "concat: needs at least one tensor; got none");
+  check_operands("concat", parts[0]);
+  const int at = parts[0].shape().axis(axis, "concat");
+  std::int64_t total = 0;
+  for (const Tensor& part : parts) {
+    check_operands("concat", parts[0], part);
+    check(part.rank() == parts[0].rank() && with_size(part.shape(), at, parts[0].size(at)) == parts[0].shape(),
+          "concat: all sizes but axis ", axis, "'s must agree; got ", parts[0].shape(), " and ", part.shape());
+    total += part.size(at);
+  }
+  const Shape shape = with_size(parts[0].shape(), at, total);
+  Buffer y = make_buffer(shape, parts[0]);
+  std::int64_t to = 0;
+  for (const Tensor& part : parts) {
+    copy_range(part, Extent(part.shape(), at), y, total, 0, to, part.size(at));
+    to += part.size(at);
+  }
+  return Tensor(shape, parts[0].dtype(), std::move(y));
+}
+Var concat(const std::vector<Var>& parts, int axis) {
+  std::vector<Tensor> values;
+  for (const Var& part : parts) values.push_back(part.value());
+  Tensor y = concat(values, axis);
+  std::vector<std::int64_t> ends{0};
+  for (const Tensor& part : values) ends.push_back(ends.back() + part.size(axis));
+  return record("concat", y, parts, [axis, ends](const Tensor& dy) {
+    std::vector<Tensor> grads;
+    for (std::size_t i = 0; i + 1 < ends.size(); ++i) grads.push_back(slice(dy, axis, ends[i], ends[i + 1]));
+    return grads;
+  });
+}
+
+namespace {
+
+/// concat after giving each part an axis of size 1.
+template <class X, class Reshape>
+X stack_with(const std::vector<X>& parts, int axis, const Reshape& reshape_one) {
+  check(!parts.empty(), "stack: needs at least one tensor; got none");
+  const Shape& shape = parts[0].shape();
+  check(axis >= -shape.rank() - 1 && axis <= shape.rank(), "stack: the new axis must lie in [", -shape.rank() - 1, ", ",
+        shape.rank(), "]; got ", axis);
+  const int at = axis < 0 ? axis + shape.rank() + 1 : axis;
+  Shape raised;
+  for (int d = 0; d <= shape.rank(); ++d) raised.push_back(d < at ? shape[d] : d == at ? 1 : shape[d - 1]);
+  std::vector<X> rows;
+  for (const X& part : parts) {
+    check(part.shape() == shape, "stack: all shapes must agree; got ", shape, " and ", part.shape());
+    rows.push_back(reshape_one(part, raised));
+  }
+  return concat(rows, at);
+}
+
+}  // namespace
+
+Tensor stack(const std::vector<Tensor>& parts, int axis) {
+  return stack_with(parts, axis, [](const Tensor& x, const Shape& s) { return x.reshape(s); });
+}
+Var stack(const std::vector<Var>& parts, int axis) {
+  return stack_with(parts, axis, [](const Var& x, const Shape& s) { return reshape(x, s); });
+}
+
+}  // namespace optnet

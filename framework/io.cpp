@@ -1,0 +1,167 @@
+// safetensors: eight bytes of header length, a JSON header {"name": {"dtype", "shape", "data_offsets"}}, data.
+// https://huggingface.co/docs/safetensors
+#include "framework/io.h"
+
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <set>
+
+namespace optnet {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t largest_header = 100'000'000;  // the format's own limit
+
+const char* tag(DType t) { return t == float32 ? "F32" : t == float64 ? "F64" : "I64"; }
+
+/// One entry of the header, checked against the size of the data before anything is allocated.
+Tensor read_tensor(const std::string& where, const json& entry, std::string_view data) {
+  check(entry.is_object() && entry.contains("dtype") && entry.contains("shape") && entry.contains("data_offsets"), where,
+        ": needs dtype, shape and data_offsets");
+  const json &dtype = entry["dtype"], &sizes = entry["shape"], &offsets = entry["data_offsets"];
+  check(dtype == "F32" || dtype == "F64" || dtype == "I64", where, ": dtype must be F32, F64 or I64; got ", dtype.dump());
+  const DType t = dtype == "F32" ? float32 : dtype == "F64" ? float64 : int64;
+
+  check(sizes.is_array() && sizes.size() <= Shape::max_rank, where, ": shape must be a list of at most ", Shape::max_rank,
+        " sizes; got ", sizes.dump());
+  Shape shape;
+  std::uint64_t bytes = size_of(t);
+  for (const json& size : sizes) {
+    check(size.is_number_unsigned(), where, ": sizes must be whole and not negative; got ", sizes.dump());
+    const auto n = size.get<std::uint64_t>();
+    check(n == 0 || bytes <= data.size() / n, where, ": a shape of ", sizes.dump(), " takes more than the file's ", data.size(), " bytes");
+    bytes *= n;
+    shape.push_back(static_cast<std::int64_t>(n));
+  }
+  check(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() && offsets[1].is_number_unsigned(),
+        where, ": data_offsets must be two whole numbers; got ", offsets.dump());
+  const auto begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
+  check(begin <= end && end <= data.size(), where, ": data_offsets ", offsets.dump(), " lie outside the file's ", data.size(),
+        " bytes of data (is it truncated?)");
+  check(end - begin == bytes, where, ": ", tag(t), shape, " takes ", bytes, " bytes; data_offsets give ", end - begin);
+
+  Buffer buffer(bytes, Device::cpu);
+  if (bytes) std::memcpy(buffer.data(), data.data() + begin, bytes);
+  return Tensor(shape, t, std::move(buffer));
+}
+
+}  // namespace
+
+void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors, const Metadata& metadata) {
+  json header = json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::uint64_t end = 0;
+  for (const auto& [name, x] : tensors) {
+    check(x.defined(), "save_safetensors: '", name, "' is absent; leave it out");
+    check(name != "__metadata__", "save_safetensors: '__metadata__' is reserved and cannot name a tensor");
+    const std::uint64_t begin = end;
+    end += static_cast<std::uint64_t>(x.numel()) * size_of(x.dtype());
+    header[name] = {{"dtype", tag(x.dtype())}, {"shape", std::vector<std::int64_t>(x.shape().begin(), x.shape().end())}, {"data_offsets", {begin, end}}};
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data are aligned
+  const std::uint64_t length = text.size();
+  std::string content(reinterpret_cast<const char*>(&length), sizeof length);  // little-endian, as the format asks
+  content += text;
+  content.reserve(content.size() + end);
+  for (const auto& [name, x] : tensors) {
+    const Tensor host = x.to(Device::cpu);
+    content.append(static_cast<const char*>(host.raw()), static_cast<std::size_t>(x.numel()) * size_of(x.dtype()));
+  }
+  write_file(path, content);
+}
+
+Checkpoint load_safetensors(const std::filesystem::path& path) {
+  const std::string content = read_file(path), file = path.string();
+  std::uint64_t length = 0;
+  check(content.size() >= sizeof length, file, ": not a safetensors file; it has ", content.size(), " bytes, the header alone takes 8");
+  std::memcpy(&length, content.data(), sizeof length);
+  check(length <= largest_header && length <= content.size() - sizeof length, file, ": not a safetensors file, or truncated; its header claims ",
+        length, " of ", content.size(), " bytes");
+  // A duplicate name would silently win over the first, so names are watched while the text is parsed.
+  std::set<std::string> seen;
+  std::string twice;
+  const json header = json::parse(content.data() + sizeof length, content.data() + sizeof length + length,
+      [&](int depth, json::parse_event_t event, json& value) {
+        if (depth == 1 && event == json::parse_event_t::key) {
+          const auto name = value.get<std::string>();
+          if (!seen.insert(name).second) twice = name;
+        }
+        check(depth <= 4, file, ": not a safetensors file; its header is nested too deeply");
+        return true;
+      }, false);
+  check(!header.is_discarded() && header.is_object(), file, ": not a safetensors file; its header is no JSON object");
+  check(twice.empty(), file, ": '", twice, "' is there twice");
+
+  const std::string_view data = std::string_view(content).substr(sizeof length + length);
+  Checkpoint out;
+  for (const auto& [name, entry] : header.items()) {
+    if (name != "__metadata__") {
+      out.tensors[name] = read_tensor(file + ": '" + name + "'", entry, data);
+      continue;
+    }
+    check(entry.is_object(), file, ": __metadata__ must be an object of strings");
+    for (const auto& [key, value] : entry.items()) {
+      check(value.is_string(), file, ": __metadata__ must hold strings; '", key, "' is ", value.dump());
+      out.metadata[key] = value.get<std::string>();
+    }
+  }
+  return out;
+}
+
+NamedTensors values(const std::vector<NamedParam>& params) {
+  NamedTensors out;
+  for (const auto& [name, param] : params) out[name] = param.value();
+  return out;
+}
+
+void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) {
+  const NamedTensors now = values(params);
+  for (const auto& [name, x] : tensors) check(now.contains(name), "assign: the model has no parameter '", name, "'");
+  for (const auto& [name, param] : params) {
+    const auto found = tensors.find(name);
+    check(found != tensors.end(), "assign: parameter '", name, "' is missing");
+    check(found->second.shape() == param.shape() && found->second.dtype() == param.dtype(), "assign: parameter '", name, "' must be ",
+          param.dtype(), param.shape(), "; got ", found->second.dtype(), found->second.shape());
+  }
+  for (auto [name, param] : params) param.set(tensors.at(name).to(param.value().device()));
+}
+
+void write_file(const std::filesystem::path& path, const std::function<bool(const std::string& temporary)>& write) {
+  const std::filesystem::path temporary = path.string() + ".tmp" + std::to_string(::getpid());
+  std::error_code error;
+  const bool written = write(temporary.string());
+  if (written) std::filesystem::rename(temporary, path, error);
+  if (!written || error) {
+    const std::string reason = error ? error.message() : std::strerror(errno);
+    std::filesystem::remove(temporary, error);
+    fail("cannot write ", path.string(), ": ", reason, " (is the folder there and writable, and the disk not full?)");
+  }
+}
+
+void write_file(const std::filesystem::path& path, std::string_view content) {
+  write_file(path, [&](const std::string& temporary) {
+    std::ofstream out(temporary, std::ios::binary);
+    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    out.close();
+    return static_cast<bool>(out);
+  });
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::error_code error;
+  check(std::filesystem::exists(path, error), path.string(), ": there is no such file");
+  check(std::filesystem::is_regular_file(path, error), path.string(), ": not a file");
+  std::ifstream in(path, std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(in), {}};
+  check(static_cast<bool>(in) || in.eof(), path.string(), ": cannot be read (", std::strerror(errno), ")");
+  check(in.is_open(), path.string(), ": cannot be opened (", std::strerror(errno), ")");
+  return content;
+}
+
+}  // namespace optnet

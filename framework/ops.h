@@ -1,0 +1,118 @@
+// The catalogue of ops: what each computes, its shapes, its errors. Every op exists on Tensor (numbers) and,
+// where it has a gradient, on Var (numbers with history). Value and gradient stand together in the family's
+// file: pointwise.cu, reduce.cu, matmul.cpp, index.cu, loss.cu. All dtypes of an op must agree.
+#pragma once
+
+#include "framework/random.h"
+#include "framework/tape.h"
+
+#include <vector>
+
+namespace optnet {
+
+// ---- pointwise.cu: elementwise, with NumPy's broadcasting ------------------------------------------------------
+
+Var operator+(const Var& a, const Var& b);          ///< a + b  (on Tensor: tensor.h)
+Tensor operator-(const Tensor& a, const Tensor& b); Var operator-(const Var& a, const Var& b);  ///< a - b
+Tensor operator*(const Tensor& a, const Tensor& b); Var operator*(const Var& a, const Var& b);  ///< a b
+Tensor operator/(const Tensor& a, const Tensor& b); Var operator/(const Var& a, const Var& b);  ///< a / b, floating
+Tensor operator-(const Tensor& x);                  Var operator-(const Var& x);                ///< -x
+Tensor maximum(const Tensor& a, const Tensor& b);   Var maximum(const Var& a, const Var& b);    ///< max(a, b); equal: half the gradient each
+Tensor minimum(const Tensor& a, const Tensor& b);   Var minimum(const Var& a, const Var& b);    ///< min(a, b); equal: half the gradient each
+Tensor pow(const Tensor& x, double p);              Var pow(const Var& x, double p);            ///< x^p for a fixed number p, floating
+
+Tensor exp(const Tensor& x);     Var exp(const Var& x);      ///< e^x
+Tensor log(const Tensor& x);     Var log(const Var& x);      ///< ln x; x = 0 gives -inf, x < 0 NaN
+Tensor sqrt(const Tensor& x);    Var sqrt(const Var& x);     ///< x^1/2; the gradient at 0 is infinite
+Tensor tanh(const Tensor& x);    Var tanh(const Var& x);     ///< hyperbolic tangent
+Tensor sigmoid(const Tensor& x); Var sigmoid(const Var& x);  ///< 1 / (1 + e^-x), without overflow
+Tensor relu(const Tensor& x);    Var relu(const Var& x);     ///< max(x, 0); gradient 0 at 0
+Tensor abs(const Tensor& x);     Var abs(const Var& x);      ///< |x|; gradient 0 at 0
+
+/// x with each entry set to 0 with probability p, the rest divided by 1 - p. p in [0, 1).
+Var dropout(const Var& x, double p, Random& random);
+
+// Comparisons give 1 or 0 in the operands' dtype, so that a mask multiplies without a conversion.
+Tensor equal(const Tensor& a, const Tensor& b);         ///< a == b
+Tensor less(const Tensor& a, const Tensor& b);          ///< a < b
+Tensor less_equal(const Tensor& a, const Tensor& b);    ///< a <= b
+Tensor greater(const Tensor& a, const Tensor& b);       ///< a > b
+Tensor greater_equal(const Tensor& a, const Tensor& b); ///< a >= b
+/// a where mask is not 0, else b.
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
+
+// Plain numbers take the tensor's dtype and device.
+Tensor number_like(double number, const Tensor& x);
+#define OPTNET_WITH_NUMBER(op)                                                                                       \
+  inline Tensor operator op(const Tensor& a, double b) { return a op number_like(b, a); }                            \
+  inline Tensor operator op(double a, const Tensor& b) { return number_like(a, b) op b; }                            \
+  inline Var operator op(const Var& a, double b) { return a op Var(number_like(b, a.value())); }                     \
+  inline Var operator op(double a, const Var& b) { return Var(number_like(a, b.value())) op b; }
+OPTNET_WITH_NUMBER(+)
+OPTNET_WITH_NUMBER(-)
+OPTNET_WITH_NUMBER(*)
+OPTNET_WITH_NUMBER(/)
+#undef OPTNET_WITH_NUMBER
+
+// ---- reduce.cu: over any axes; no axes means all of them -------------------------------------------------------
+
+using Axes = std::vector<int>;  // negative ones count from the last
+struct Reduce {
+  bool keepdims = false;  // leave the reduced axes in the shape, as 1
+};
+Tensor sum(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var sum(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Sum; 0 for no elements.
+Tensor mean(const Tensor& x, const Axes& axes = {}, Reduce options = {}); Var mean(const Var& x, const Axes& axes = {}, Reduce options = {});  ///< Mean, floating; an error for no elements.
+Tensor max(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var max(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Largest; NaN if any is; equal ones share the gradient.
+Tensor min(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var min(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Smallest; likewise.
+/// The first index of the largest element along an axis, which drops out of the shape. int64
+Tensor argmax(const Tensor& x, int axis = -1);
+/// exp(x) / sum exp(x) along the last axis.
+Tensor softmax(const Tensor& x);     Var softmax(const Var& x);
+/// x - ln sum exp(x) along the last axis, without overflow.
+Tensor log_softmax(const Tensor& x); Var log_softmax(const Var& x);
+
+// ---- matmul.cpp ------------------------------------------------------------------------------------------------
+
+struct Matmul {
+  bool transpose_a = false, transpose_b = false;
+};
+/// a b. a [..., m, k], b [..., k, n] -> [..., m, n]; batch axes broadcast; transposed factors are given as
+/// [..., k, m] and [..., n, k].
+Tensor matmul(const Tensor& a, const Tensor& b, Matmul options = {}); Var matmul(const Var& a, const Var& b, Matmul options = {});
+/// The lower triangular L of A = L L'. A [..., n, n] symmetric positive definite (its lower half is read); an
+/// error names the matrix and the column that is not positive.
+Tensor cholesky(const Tensor& a);
+struct SolveLower {
+  bool transpose = false;
+};
+/// L^-1 b, or L'^-1 b. L [..., n, n] lower triangular, b [..., n, c], the same batch axes.
+Tensor solve_lower(const Tensor& l, const Tensor& b, SolveLower options = {});
+
+// ---- index.cu --------------------------------------------------------------------------------------------------
+
+/// The same elements under another shape; one size may be -1. (On Tensor: a member.)
+Var reshape(const Var& x, std::initializer_list<std::int64_t> sizes);
+Var reshape(const Var& x, const Shape& shape);
+/// Exchanges two axes; a copy.
+Tensor transpose(const Tensor& x, int axis_a = -2, int axis_b = -1); Var transpose(const Var& x, int axis_a = -2, int axis_b = -1);
+/// Entries start ... stop-1 of an axis; negative ends count from the back.
+Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop); Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop);
+/// The entries of an axis that `index` (int64, [k]) names, in its order; repeats are allowed.
+Tensor gather(const Tensor& x, int axis, const Tensor& index); Var gather(const Var& x, int axis, const Tensor& index);
+/// Joined along an existing axis; the other sizes must agree.
+Tensor concat(const std::vector<Tensor>& parts, int axis); Var concat(const std::vector<Var>& parts, int axis);
+/// Joined along a new axis; all shapes must agree.
+Tensor stack(const std::vector<Tensor>& parts, int axis = 0); Var stack(const std::vector<Var>& parts, int axis = 0);
+
+// Braces around tensors mean tensors: concat({x, y}, 0).
+inline Tensor concat(std::initializer_list<Tensor> parts, int axis) { return concat(std::vector<Tensor>(parts), axis); }
+inline Tensor stack(std::initializer_list<Tensor> parts, int axis = 0) { return stack(std::vector<Tensor>(parts), axis); }
+
+// ---- loss.cu: means over the batch -----------------------------------------------------------------------------
+
+/// Mean of -log softmax(logits)[label]. logits [B, C], labels [B] int64 in 0 ... C-1 -> scalar.
+Var cross_entropy(const Var& logits, const Tensor& labels);
+/// Mean of (y - target)^2 over all elements; equal shapes. -> scalar
+Var mse(const Var& y, const Tensor& target);
+
+}  // namespace optnet

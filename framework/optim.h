@@ -1,0 +1,96 @@
+// Optimisers: what turns gradients into new parameters. Each holds handles on the parameters it was given,
+// steps them in place of their cells, and has a state that can be saved and restored under their names.
+#pragma once
+
+#include "framework/tape.h"
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace optnet {
+
+using NamedParam = std::pair<std::string, Param>;
+using NamedTensors = std::map<std::string, Tensor>;
+
+/// What all optimisers share: parameters, the rate, and the state's way to a checkpoint and back.
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+
+  /// One step against the gradients.
+  void step(const Gradients& gradients);
+
+  /// The learning rate, to be changed by a schedule.
+  double lr;
+
+  /// The state under names such as "exp_avg.0.weight", and "step".
+  NamedTensors state() const;
+  /// Restores it; an error, and nothing changed, if a name is missing or unknown or a shape or dtype differs.
+  void load_state(const NamedTensors& state);
+
+ protected:
+  Optimizer(std::vector<NamedParam> params, double lr, std::vector<std::string> buffer_names);
+
+  /// The new value of a parameter; `buffers` are its own, updated in place.
+  virtual Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const = 0;
+  std::int64_t steps_ = 0;  // counted from 1 within update()
+
+ private:
+  std::vector<NamedParam> params_;
+  std::vector<std::string> buffer_names_;
+  std::vector<std::vector<Tensor>> buffers_;  // for each parameter, one tensor of its shape for each name
+};
+
+struct SGDOptions {
+  double lr = 0.01, momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+};
+/// v = momentum v + g,  x = x - lr v (Nesterov: x - lr (g + momentum v)),  g = dx + weight_decay x.
+/// Sutskever et al. 2013, in PyTorch's form.
+class SGD : public Optimizer {
+ public:
+  explicit SGD(std::vector<NamedParam> params, SGDOptions options = {});
+
+ private:
+  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  SGDOptions options_;
+};
+
+struct AdamOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+};
+/// Kingma and Ba 2015, with bias correction; weight decay, if any, is added to the gradient.
+class Adam : public Optimizer {
+ public:
+  explicit Adam(std::vector<NamedParam> params, AdamOptions options = {});
+
+ protected:
+  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  AdamOptions options_;
+};
+
+/// Loshchilov and Hutter 2019: weight decay acts on the parameter itself, x = x - lr weight_decay x, before Adam's step.
+class AdamW : public Adam {
+ public:
+  explicit AdamW(std::vector<NamedParam> params, AdamOptions options = {.weight_decay = 0.01});
+
+ private:
+  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  double decay_;
+};
+
+/// Scales gradients of the parameters so that their joint 2-norm is at most `limit`. Returns the norm before.
+double clip_norm(Gradients& gradients, const std::vector<NamedParam>& params, double limit);
+
+// Schedules: the rate at step t of `total`, t from 0. A constant rate needs none.
+
+/// rate, times `factor` after each `every` steps.
+double step_decay(double rate, std::int64_t t, std::int64_t every, double factor);
+/// From rate down to `last` along half a cosine. Loshchilov and Hutter 2017.
+double cosine_decay(double rate, std::int64_t t, std::int64_t total, double last = 0);
+/// A factor that rises from 1/steps to 1 in the first `steps` steps: multiply another schedule by it.
+double warm_up(std::int64_t t, std::int64_t steps);
+
+}  // namespace optnet

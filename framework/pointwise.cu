@@ -1,0 +1,181 @@
+// Elementwise ops: value and gradient side by side. A functor is a formula on one element; map() in kernel.h
+// runs it over tensors of any dtype, on any device.
+#include "framework/kernel.h"
+#include "framework/ops.h"
+
+#include <cmath>
+
+namespace optnet {
+namespace {
+
+// A functor on elements of any type, as a named struct so that nvcc can launch it.
+#define FORMULA_1(Name, formula) \
+  struct Name { template <class T> OPTNET_HD T operator()(T x) const { return static_cast<T>(formula); } }
+#define FORMULA_2(Name, formula) \
+  struct Name { template <class T> OPTNET_HD T operator()(T a, T b) const { return static_cast<T>(formula); } }
+
+FORMULA_2(Add, a + b);
+FORMULA_2(Sub, a - b);
+FORMULA_2(Mul, a * b);
+FORMULA_2(Div, a / b);
+FORMULA_2(Max, a > b || a != a ? a : b);  // a != a: NaN stays NaN, as it does in b
+FORMULA_2(Min, a < b || a != a ? a : b);
+FORMULA_2(Greater, a > b);
+FORMULA_2(GreaterEqual, a >= b);
+FORMULA_2(Less, a < b);
+FORMULA_2(LessEqual, a <= b);
+FORMULA_2(Equal, a == b);
+FORMULA_2(AheadOf, a > b ? T(1) : a == b ? T(0.5) : T(0));  // the share of max(a, b)'s gradient that is a's
+
+FORMULA_1(Neg, -x);
+FORMULA_1(Exp, std::exp(x));
+FORMULA_1(Log, std::log(x));
+FORMULA_1(Sqrt, std::sqrt(x));
+FORMULA_1(Tanh, std::tanh(x));
+FORMULA_1(Sigmoid, x >= 0 ? 1 / (1 + std::exp(-x)) : 1 - 1 / (1 + std::exp(x)));
+FORMULA_1(Relu, x > 0 || x != x ? x : T(0));
+FORMULA_1(Abs, x < 0 ? -x : x);
+FORMULA_1(Sign, (x > 0) - (x < 0));
+
+FORMULA_2(TanhGrad, (1 - a * a) * b);     // a = tanh x, b = dy
+FORMULA_2(SigmoidGrad, a * (1 - a) * b);  // a = sigmoid x, b = dy
+FORMULA_2(SqrtGrad, b / (2 * a));         // a = sqrt x, b = dy
+FORMULA_2(ReluGrad, a > 0 ? b : T(0));    // a = x or relu x, b = dy
+
+struct Pow {
+  double p;
+  template <class T>
+  OPTNET_HD T operator()(T x) const { return static_cast<T>(std::pow(x, static_cast<T>(p))); }
+};
+struct Where {
+  template <class T>
+  OPTNET_HD T operator()(T mask, T a, T b) const { return mask != T(0) ? a : b; }
+};
+struct DropoutMask {  // of a uniform number in [0, 1)
+  double p;
+  template <class T>
+  OPTNET_HD T operator()(T u) const { return u < static_cast<T>(p) ? T(0) : static_cast<T>(1 / (1 - p)); }
+};
+
+#undef FORMULA_1
+#undef FORMULA_2
+
+}  // namespace
+
+Tensor number_like(double number, const Tensor& x) {
+  check(is_floating(x.dtype()) || number == std::floor(number), "arithmetic: an int64 tensor takes whole numbers "
+        "(convert with to(float32)); got ", number);
+  return full({}, number, x.dtype(), x.device());
+}
+
+Tensor operator+(const Tensor& a, const Tensor& b) { return map("add", Add{}, a, b); }
+Var operator+(const Var& a, const Var& b) {
+  return record("add", a.value() + b.value(),
+                Wrt{a, [](const Tensor& dy) { return dy; }},
+                Wrt{b, [](const Tensor& dy) { return dy; }});
+}
+
+Tensor operator-(const Tensor& a, const Tensor& b) { return map("sub", Sub{}, a, b); }
+Var operator-(const Var& a, const Var& b) {
+  return record("sub", a.value() - b.value(),
+                Wrt{a, [](const Tensor& dy) { return dy; }},
+                Wrt{b, [](const Tensor& dy) { return -dy; }});
+}
+
+Tensor operator*(const Tensor& a, const Tensor& b) { return map("mul", Mul{}, a, b); }
+Var operator*(const Var& a, const Var& b) {
+  return record("mul", a.value() * b.value(),
+                Wrt{a, [y = b.value()](const Tensor& dz) { return dz * y; }},
+                Wrt{b, [x = a.value()](const Tensor& dz) { return dz * x; }});
+}
+
+Tensor operator/(const Tensor& a, const Tensor& b) { return map_floating("div", Div{}, a, b); }
+Var operator/(const Var& a, const Var& b) {
+  Tensor z = a.value() / b.value();
+  return record("div", z,
+                Wrt{a, [y = b.value()](const Tensor& dz) { return dz / y; }},
+                Wrt{b, [y = b.value(), z](const Tensor& dz) { return -(dz * z / y); }});
+}
+
+Tensor operator-(const Tensor& x) { return map("neg", Neg{}, x); }
+Var operator-(const Var& x) {
+  return record("neg", -x.value(), Wrt{x, [](const Tensor& dy) { return -dy; }});
+}
+
+Tensor maximum(const Tensor& a, const Tensor& b) { return map("maximum", Max{}, a, b); }
+Var maximum(const Var& a, const Var& b) {
+  Tensor x = a.value(), y = b.value();
+  return record("maximum", maximum(x, y),
+                Wrt{a, [x, y](const Tensor& dz) { return dz * map("maximum", AheadOf{}, x, y); }},
+                Wrt{b, [x, y](const Tensor& dz) { return dz * map("maximum", AheadOf{}, y, x); }});
+}
+
+Tensor minimum(const Tensor& a, const Tensor& b) { return map("minimum", Min{}, a, b); }
+Var minimum(const Var& a, const Var& b) {
+  Tensor x = a.value(), y = b.value();
+  return record("minimum", minimum(x, y),
+                Wrt{a, [x, y](const Tensor& dz) { return dz * map("minimum", AheadOf{}, y, x); }},
+                Wrt{b, [x, y](const Tensor& dz) { return dz * map("minimum", AheadOf{}, x, y); }});
+}
+
+Tensor pow(const Tensor& x, double p) { return map_floating("pow", Pow{p}, x); }
+Var pow(const Var& x, double p) {
+  return record("pow", pow(x.value(), p),
+                Wrt{x, [x = x.value(), p](const Tensor& dy) { return dy * (p * pow(x, p - 1)); }});
+}
+
+Tensor exp(const Tensor& x) { return map_floating("exp", Exp{}, x); }
+Var exp(const Var& x) {
+  Tensor y = exp(x.value());
+  return record("exp", y, Wrt{x, [y](const Tensor& dy) { return dy * y; }});
+}
+
+Tensor log(const Tensor& x) { return map_floating("log", Log{}, x); }
+Var log(const Var& x) {
+  return record("log", log(x.value()), Wrt{x, [x = x.value()](const Tensor& dy) { return dy / x; }});
+}
+
+Tensor sqrt(const Tensor& x) { return map_floating("sqrt", Sqrt{}, x); }
+Var sqrt(const Var& x) {
+  Tensor y = sqrt(x.value());
+  return record("sqrt", y, Wrt{x, [y](const Tensor& dy) { return map("sqrt", SqrtGrad{}, y, dy); }});
+}
+
+Tensor tanh(const Tensor& x) { return map_floating("tanh", Tanh{}, x); }
+Var tanh(const Var& x) {
+  Tensor y = tanh(x.value());
+  return record("tanh", y, Wrt{x, [y](const Tensor& dy) { return map("tanh", TanhGrad{}, y, dy); }});
+}
+
+Tensor sigmoid(const Tensor& x) { return map_floating("sigmoid", Sigmoid{}, x); }
+Var sigmoid(const Var& x) {
+  Tensor y = sigmoid(x.value());
+  return record("sigmoid", y, Wrt{x, [y](const Tensor& dy) { return map("sigmoid", SigmoidGrad{}, y, dy); }});
+}
+
+Tensor relu(const Tensor& x) { return map("relu", Relu{}, x); }
+Var relu(const Var& x) {
+  Tensor y = relu(x.value());
+  return record("relu", y, Wrt{x, [y](const Tensor& dy) { return map("relu", ReluGrad{}, y, dy); }});
+}
+
+Tensor abs(const Tensor& x) { return map("abs", Abs{}, x); }
+Var abs(const Var& x) {
+  return record("abs", abs(x.value()),
+                Wrt{x, [x = x.value()](const Tensor& dy) { return dy * map("abs", Sign{}, x); }});
+}
+
+Var dropout(const Var& x, double p, Random& random) {
+  check(p >= 0 && p < 1, "dropout: p must lie in [0, 1); got ", p);
+  Tensor mask = map("dropout", DropoutMask{p}, uniform(random, x.shape(), 0, 1, x.dtype(), x.value().device()));
+  return record("dropout", x.value() * mask, Wrt{x, [mask](const Tensor& dy) { return dy * mask; }});
+}
+
+Tensor equal(const Tensor& a, const Tensor& b) { return map("equal", Equal{}, a, b); }
+Tensor less(const Tensor& a, const Tensor& b) { return map("less", Less{}, a, b); }
+Tensor less_equal(const Tensor& a, const Tensor& b) { return map("less_equal", LessEqual{}, a, b); }
+Tensor greater(const Tensor& a, const Tensor& b) { return map("greater", Greater{}, a, b); }
+Tensor greater_equal(const Tensor& a, const Tensor& b) { return map("greater_equal", GreaterEqual{}, a, b); }
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) { return map("where", Where{}, mask, a, b); }
+
+}  // namespace optnet

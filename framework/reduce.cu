@@ -1,0 +1,287 @@
+// Reductions over any axes, and what is built on them: mean, argmax, softmax. A reduction sees its input as
+// [outer, count, inner]; long sums are cut into chunks of fixed length whose partial results are added in
+// order, so that the answer is the same for any number of threads.
+#include "framework/kernel.h"
+#include "framework/ops.h"
+
+#include <cmath>
+#include <limits>
+
+namespace optnet {
+namespace {
+
+// float32 sums are kept in double: no slower than memory, and a mean over a million stays exact to float's eps.
+template <class T> struct Accumulator { using Type = T; };
+template <> struct Accumulator<float> { using Type = double; };
+
+struct Sum {
+  template <class A> OPTNET_HD static A start() { return A(0); }
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return a + x; }
+};
+struct Max {
+  template <class A> OPTNET_HD static A start() {
+    return std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
+  }
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return x > a || x != x ? x : a; }  // NaN stays
+};
+struct Min {
+  template <class A> OPTNET_HD static A start() {
+    return std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
+  }
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return x < a || x != x ? x : a; }
+};
+
+constexpr int lanes = 8;  // independent partial results, which the compiler keeps in vector registers
+
+/// Entries of the reduced axis that lie next to each other: out[o] = R over x[o, :].
+template <class R, class A, class T, class Out>
+struct ReduceRows {
+  const T* x;
+  Out* out;
+  std::int64_t count, chunk, chunks;  // of each row; out is [outer, chunks]
+  OPTNET_HD void operator()(std::int64_t task) const {
+    const R r{};
+    const std::int64_t first = task % chunks * chunk, last = first + chunk < count ? first + chunk : count;
+    const T* row = x + task / chunks * count;
+    A part[lanes];
+    for (int u = 0; u < lanes; ++u) part[u] = R::template start<A>();
+    std::int64_t i = first;
+    for (; i + lanes <= last; i += lanes)
+      for (int u = 0; u < lanes; ++u) part[u] = r(part[u], static_cast<A>(row[i + u]));
+    for (; i < last; ++i) part[0] = r(part[0], static_cast<A>(row[i]));
+    for (int u = 1; u < lanes; ++u) part[0] = r(part[0], part[u]);
+    out[task] = static_cast<Out>(part[0]);
+  }
+};
+
+/// Entries of the reduced axis a stride apart: out[o, i] = R over x[o, :, i], a few columns at a time.
+template <class R, class A, class T, class Out>
+struct ReduceColumns {
+  static constexpr int width = 16;
+  const T* x;
+  Out* out;
+  std::int64_t count, inner, tiles;  // column tiles of each matrix
+  OPTNET_HD void operator()(std::int64_t task) const {
+    const R r{};
+    const std::int64_t o = task / tiles, first = task % tiles * width;
+    const int w = inner - first < width ? static_cast<int>(inner - first) : width;
+    A part[width];
+    for (int c = 0; c < w; ++c) part[c] = R::template start<A>();
+    for (std::int64_t k = 0; k < count; ++k) {
+      const T* at = x + (o * count + k) * inner + first;
+      if (w == width)
+        for (int c = 0; c < width; ++c) part[c] = r(part[c], static_cast<A>(at[c]));
+      else
+        for (int c = 0; c < w; ++c) part[c] = r(part[c], static_cast<A>(at[c]));
+    }
+    for (int c = 0; c < w; ++c) out[o * inner + first + c] = static_cast<Out>(part[c]);
+  }
+};
+
+struct Extent {
+  std::int64_t outer = 1, count = 1, inner = 1;
+};
+
+template <class R, class T>
+Tensor reduce_as(const Tensor& x, const Extent& e, const Shape& shape) {
+  using A = typename Accumulator<T>::Type;
+  Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
+  T* y = static_cast<T*>(out.data());
+  const std::int64_t n = e.outer * e.count * e.inner, chunk = 8192;
+  if (e.inner > 1) {
+    const std::int64_t tiles = (e.inner + ReduceColumns<R, A, T, T>::width - 1) / ReduceColumns<R, A, T, T>::width;
+    parallel_for(x.device(), e.outer * tiles, n, ReduceColumns<R, A, T, T>{x.data<T>(), y, e.count, e.inner, tiles});
+  } else if (e.count <= chunk) {
+    const std::int64_t whole = std::max<std::int64_t>(e.count, 1);
+    parallel_for(x.device(), e.outer, n, ReduceRows<R, A, T, T>{x.data<T>(), y, e.count, whole, 1});
+  } else {
+    const std::int64_t chunks = (e.count + chunk - 1) / chunk;
+    Buffer parts(static_cast<std::size_t>(e.outer * chunks) * sizeof(A), x.device());
+    A* partial = static_cast<A*>(parts.data());
+    parallel_for(x.device(), e.outer * chunks, n, ReduceRows<R, A, T, A>{x.data<T>(), partial, e.count, chunk, chunks});
+    parallel_for(x.device(), e.outer, e.outer * chunks, ReduceRows<R, A, A, T>{partial, y, chunks, chunks, 1});
+  }
+  return Tensor(shape, dtype_of<T>, std::move(out));
+}
+
+/// Which axes are reduced, as flags; no axes means all.
+std::vector<bool> reduced_axes(const char* op, const Shape& shape, const Axes& axes) {
+  std::vector<bool> reduced(static_cast<std::size_t>(shape.rank()), axes.empty());
+  for (int axis : axes) {
+    const auto a = static_cast<std::size_t>(shape.axis(axis, op));
+    check(!reduced[a], op, ": each axis may be named once; got axis ", axis, " twice");
+    reduced[a] = true;
+  }
+  return reduced;
+}
+
+Shape reduced_shape(const Shape& shape, const std::vector<bool>& reduced, bool keepdims) {
+  Shape out;
+  for (int d = 0; d < shape.rank(); ++d)
+    if (!reduced[static_cast<std::size_t>(d)]) out.push_back(shape[d]);
+    else if (keepdims) out.push_back(1);
+  return out;
+}
+
+/// One run of neighbouring axes after another, from the last: each is one pass over [outer, count, inner].
+template <class R>
+Tensor reduce(const char* op, Tensor x, const Axes& axes, Reduce options) {
+  check_operands(op, x);
+  const std::vector<bool> reduced = reduced_axes(op, x.shape(), axes);
+  const Shape result = reduced_shape(x.shape(), reduced, options.keepdims);
+  Shape shape = x.shape();
+  for (int last = shape.rank() - 1; last >= 0; --last) {
+    if (!reduced[static_cast<std::size_t>(last)]) continue;
+    int first = last;
+    while (first > 0 && reduced[static_cast<std::size_t>(first - 1)]) --first;
+    Extent e;
+    for (int d = 0; d < shape.rank(); ++d) (d < first ? e.outer : d > last ? e.inner : e.count) *= shape[d];
+    for (int d = first; d <= last; ++d) shape[d] = 1;
+    x = dispatch(x.dtype(), [&](auto t) { return reduce_as<R, decltype(t)>(x, e, shape); });
+    last = first;
+  }
+  return x.reshape(result);
+}
+
+/// The shape of a reduced tensor with its axes put back as 1, so that it broadcasts against the input.
+Shape kept_shape(const char* op, const Shape& shape, const Axes& axes) {
+  return reduced_shape(shape, reduced_axes(op, shape, axes), true);
+}
+
+void check_not_empty(const char* op, const Tensor& x, const Shape& kept) {
+  check(x.numel() > 0 || kept.numel() == 0, op, ": needs at least one element along the reduced axes; got ", x.shape());
+}
+
+/// max and min: the gradient goes to the extreme elements, shared where several are equal.
+Var extreme(const char* op, const Var& x, const Tensor& y, const Axes& axes) {
+  const Shape kept = kept_shape(op, x.shape(), axes);
+  return record(op, y, Wrt{x, [x = x.value(), y = y.reshape(kept), axes, kept](const Tensor& dy) {
+                  const Tensor hit = equal(x, y);
+                  return hit * (dy.reshape(kept) / sum(hit, axes, {.keepdims = true}));
+                }});
+}
+
+template <class T>
+struct ArgMax {
+  const T* x;
+  std::int64_t* out;
+  std::int64_t count, inner;
+  OPTNET_HD void operator()(std::int64_t i) const {
+    const T* at = x + i / inner * count * inner + i % inner;
+    std::int64_t best = 0;
+    for (std::int64_t k = 1; k < count; ++k)
+      if (at[k * inner] > at[best * inner]) best = k;
+    out[i] = best;
+  }
+};
+
+/// One row of log_softmax: y = x - max - ln sum exp(x - max).
+template <class T>
+struct LogSoftmax {
+  const T* x;
+  T* y;
+  std::int64_t count;
+  OPTNET_HD void operator()(std::int64_t row) const {
+    const T* in = x + row * count;
+    T* out = y + row * count;
+    T top = in[0], total = 0;
+    for (std::int64_t i = 1; i < count; ++i) top = in[i] > top || in[i] != in[i] ? in[i] : top;
+    for (std::int64_t i = 0; i < count; ++i) total += std::exp(in[i] - top);
+    const T shift = top + std::log(total);
+    for (std::int64_t i = 0; i < count; ++i) out[i] = in[i] - shift;
+  }
+};
+
+}  // namespace
+
+Tensor sum_to(const Tensor& x, const Shape& shape) {
+  if (x.shape() == shape) return x;
+  Axes axes;
+  const int shift = x.rank() - shape.rank();
+  check(shift >= 0, "sum_to: ", x.shape(), " is no broadcast of ", shape);
+  for (int d = 0; d < x.rank(); ++d)
+    if (d < shift || (shape[d - shift] == 1 && x.shape()[d] != 1)) axes.push_back(d);
+    else check(shape[d - shift] == x.shape()[d], "sum_to: ", x.shape(), " is no broadcast of ", shape);
+  return axes.empty() ? x.reshape(shape) : sum(x, axes).reshape(shape);
+}
+
+Tensor sum(const Tensor& x, const Axes& axes, Reduce options) { return reduce<Sum>("sum", x, axes, options); }
+Var sum(const Var& x, const Axes& axes, Reduce options) {
+  return record("sum", sum(x.value(), axes, options),
+                Wrt{x, [shape = x.shape(), kept = kept_shape("sum", x.shape(), axes)](const Tensor& dy) {
+                      return dy.reshape(kept) + zeros(shape, dy.dtype(), dy.device());
+                    }});
+}
+
+Tensor mean(const Tensor& x, const Axes& axes, Reduce options) {
+  check(is_floating(x.dtype()), "mean: needs float32 or float64 (convert with to(float32)); got int64");
+  const Shape kept = kept_shape("mean", x.shape(), axes);
+  check_not_empty("mean", x, kept);
+  return sum(x, axes, options) / std::max(1.0, static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(1, kept.numel())));
+}
+Var mean(const Var& x, const Axes& axes, Reduce options) {
+  Tensor y = mean(x.value(), axes, options);
+  const Shape kept = kept_shape("mean", x.shape(), axes);
+  return record("mean", y, Wrt{x, [shape = x.shape(), kept](const Tensor& dy) {
+                  const double count = static_cast<double>(shape.numel()) / static_cast<double>(kept.numel());
+                  return dy.reshape(kept) / count + zeros(shape, dy.dtype(), dy.device());
+                }});
+}
+
+Tensor max(const Tensor& x, const Axes& axes, Reduce options) {
+  check_not_empty("max", x, kept_shape("max", x.shape(), axes));
+  return reduce<Max>("max", x, axes, options);
+}
+Var max(const Var& x, const Axes& axes, Reduce options) { return extreme("max", x, max(x.value(), axes, options), axes); }
+
+Tensor min(const Tensor& x, const Axes& axes, Reduce options) {
+  check_not_empty("min", x, kept_shape("min", x.shape(), axes));
+  return reduce<Min>("min", x, axes, options);
+}
+Var min(const Var& x, const Axes& axes, Reduce options) { return extreme("min", x, min(x.value(), axes, options), axes); }
+
+Tensor argmax(const Tensor& x, int axis) {
+  check_operands("argmax", x);
+  const int at = x.shape().axis(axis, "argmax");
+  check(x.size(at) > 0, "argmax: needs at least one element along axis ", axis, "; got ", x.shape());
+  Shape shape;
+  std::int64_t inner = 1;
+  for (int d = 0; d < x.rank(); ++d)
+    if (d != at) shape.push_back(x.size(d));
+  for (int d = at + 1; d < x.rank(); ++d) inner *= x.size(d);
+  Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(std::int64_t), x.device());
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    parallel_for(x.device(), shape.numel(), x.numel(),
+                 ArgMax<T>{x.data<T>(), static_cast<std::int64_t*>(out.data()), x.size(at), inner});
+  });
+  return Tensor(shape, int64, std::move(out));
+}
+
+Tensor log_softmax(const Tensor& x) {
+  check_operands("log_softmax", x);
+  check(x.rank() >= 1 && x.size(-1) > 0, "log_softmax: needs a last axis with at least one element; got ", x.shape());
+  return dispatch_floating("log_softmax", x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    Buffer out(static_cast<std::size_t>(x.numel()) * sizeof(T), x.device());
+    parallel_for(x.device(), x.numel() / x.size(-1), 8 * x.numel(),
+                 LogSoftmax<T>{x.data<T>(), static_cast<T*>(out.data()), x.size(-1)});
+    return Tensor(x.shape(), x.dtype(), std::move(out));
+  });
+}
+Var log_softmax(const Var& x) {
+  Tensor y = log_softmax(x.value());
+  return record("log_softmax", y, Wrt{x, [y](const Tensor& dy) {
+                  return dy - exp(y) * sum(dy, {-1}, {.keepdims = true});
+                }});
+}
+
+Tensor softmax(const Tensor& x) { return exp(log_softmax(x)); }
+Var softmax(const Var& x) {
+  Tensor y = softmax(x.value());
+  return record("softmax", y, Wrt{x, [y](const Tensor& dy) {
+                  return y * (dy - sum(dy * y, {-1}, {.keepdims = true}));
+                }});
+}
+
+}  // namespace optnet

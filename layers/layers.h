@@ -1,0 +1,72 @@
+// The ordinary layers: Linear, activations, Dropout, and Sequential to chain them.
+#pragma once
+
+#include "layers/module.h"
+
+#include <concepts>
+#include <functional>
+
+namespace optnet {
+
+struct LinearOptions {
+  bool bias = true;
+  DType dtype = float32;
+};
+
+/// y = x W' + b.  x [..., in] -> y [..., out]; W [out, in], b [out].
+/// Initialised like PyTorch's: both uniform in +-1/sqrt(in), from default_random().
+class Linear : public Module {
+ public:
+  Linear(std::int64_t in, std::int64_t out, LinearOptions options = {});
+  Var operator()(const Var& x) const;
+
+  Param weight, bias;
+
+ private:
+  std::int64_t in_;
+  bool has_bias_;
+};
+
+struct ReLU : Module {
+  Var operator()(const Var& x) const { return relu(x); }
+};
+struct Tanh : Module {
+  Var operator()(const Var& x) const { return tanh(x); }
+};
+struct Sigmoid : Module {
+  Var operator()(const Var& x) const { return sigmoid(x); }
+};
+
+/// Sets entries to 0 with probability p in training, and scales the rest so that the mean stays; does nothing
+/// in evaluation. Draws from default_random().
+class Dropout : public Module {
+ public:
+  explicit Dropout(double p = 0.5);
+  Var operator()(const Var& x) const;
+
+ private:
+  double p_;
+};
+
+/// Calls its layers one after another. Their parameters are named "0.weight", "1.weight", ... by position.
+/// Anything that maps a Var to a Var can be a layer: modules, functions, lambdas.
+class Sequential : public Module {
+ public:
+  template <std::invocable<const Var&>... Layers>
+  explicit Sequential(Layers... layers) {
+    (add(std::move(layers)), ...);
+  }
+
+  template <std::invocable<const Var&> Layer>
+  void add(Layer layer) {
+    if constexpr (std::derived_from<Layer, Module>) child(std::to_string(layers_.size()), layer);
+    layers_.push_back(std::move(layer));
+  }
+
+  Var operator()(const Var& x) const;
+
+ private:
+  std::vector<std::function<Var(const Var&)>> layers_;
+};
+
+}  // namespace optnet

@@ -1,0 +1,246 @@
+// Small dense linear algebra on a team: products, gram matrices, Cholesky, triangular solves. Matrices are
+// row-major with a leading dimension; their entries are the scalar T (double or Pack), or double where one
+// matrix serves the whole batch. Loops are tiled so that a tile stays in registers. The overloads for plain
+// double, used for large problems, call OpenBLAS and LAPACK.
+//
+// Flops: product 2mn; gram n^2 m (half of it symmetric); Cholesky n^3/3, and n^2 a carried row; solve n^2.
+// Speeds reached are in docs/results.md.
+#pragma once
+
+#include "solvers/team.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <type_traits>
+#include <vector>
+
+namespace optnet::dense {
+
+/// A leading dimension for rows of `columns` packs, off the powers of two, at which rows would share cache sets.
+inline int leading_dimension(int columns) { return columns % 16 == 0 ? columns + 1 : columns; }
+
+/// Whether the library does it: plain doubles, and enough of them that the call is worth its price.
+template <class T, class E>
+inline constexpr bool library = std::is_same_v<T, double> && std::is_same_v<E, double>;
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
+/// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
+template <class T, class E, class Team, class F>
+void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = 4;  // rows at a time: one sum alone would wait for its own additions
+  team.for_each((rows + tile - 1) / tile, [&](int block) {
+    const int i = block * tile;
+    if (i + tile <= rows) {
+      const E *m0 = M + i * ld, *m1 = m0 + ld, *m2 = m1 + ld, *m3 = m2 + ld;
+      T s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
+      for (int k = 0; k < columns; ++k) s0 += m0[k] * x[k], s1 += m1[k] * x[k], s2 += m2[k] * x[k], s3 += m3[k] * x[k];
+      f(i, s0), f(i + 1, s1), f(i + 2, s2), f(i + 3, s3);
+    } else {
+      for (int r = i; r < rows; ++r) {
+        T s = 0.0;
+        for (int k = 0; k < columns; ++k) s += M[r * ld + k] * x[k];
+        f(r, s);
+      }
+    }
+  });
+}
+
+/// f(k, (M' x)_k) for each column k.
+template <class T, class E, class Team, class F>
+void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = 4;
+  team.for_each((columns + tile - 1) / tile, [&](int block) {
+    const int k = block * tile, width = columns - k < tile ? columns - k : tile;
+    T s[tile] = {0.0, 0.0, 0.0, 0.0};
+    if (width == tile)
+      for (int i = 0; i < rows; ++i)
+        for (int c = 0; c < tile; ++c) s[c] += M[i * ld + k + c] * x[i];
+    else
+      for (int i = 0; i < rows; ++i)
+        for (int c = 0; c < width; ++c) s[c] += M[i * ld + k + c] * x[i];
+    for (int c = 0; c < width; ++c) f(k + c, s[c]);
+  });
+}
+
+// ---- register tiles -----------------------------------------------------------------------------------------------
+
+/// acc[r][c] = sum_k X[r][k] Y[c][k]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers.
+template <int R, int C, class T, class E>
+inline void accumulate(T (&acc)[R][C], const T* const (&X)[R], const E* const (&Y)[C], int count) {
+  for (auto& row : acc)
+    for (T& x : row) x = 0.0;
+  for (int k = 0; k < count; ++k) {
+    T y[C];
+    for (int c = 0; c < C; ++c) y[c] = Y[c][k];
+    for (int r = 0; r < R; ++r) {
+      const T x = X[r][k];
+      for (int c = 0; c < C; ++c) acc[r][c] += x * y[c];
+    }
+  }
+}
+
+/// Pointers to rows i, i+1, ...; past the last row they repeat it, and the tile's surplus results are dropped.
+template <int R, class E>
+inline void row_pointers(const E* (&out)[R], const E* M, int ld, int i, int rows) {
+  for (int r = 0; r < R; ++r) out[r] = M + (i + r < rows ? i + r : rows - 1) * ld;
+}
+
+/// X = M diag(w).  M, X [n, count]
+template <class T, class E, class Team>
+void scale_columns(const Team& team, int n, int count, const E* M, const T* w, T* X) {
+  team.for_each(n, [&](int i) {
+    for (int k = 0; k < count; ++k) X[i * count + k] = w[k] * M[i * count + k];
+  });
+}
+
+/// H += X M', lower triangle only, for a product that is symmetric (X = M W).  X, M [n, count], H [n, n]
+template <class T, class E, class Team>
+void gram(const Team& team, int n, int count, const T* X, const E* M, int ld, T* H, int ldh) {
+  if (n == 0 || count == 0) return;
+  if constexpr (library<T, E>) {  // no routine forms half of such a product; blocks of rows waste little
+    for (int i = 0, rows; i < n; i += rows) {
+      rows = n - i < 64 ? n - i : 64;
+      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, i + rows, count, 1, X + i * ld, ld, M, ld, 1, H + i * ldh, ldh);
+    }
+    return;
+  }
+  constexpr int R = 4, C = 3;
+  team.for_each((n + R - 1) / R, [&](int block) {
+    const int i = block * R, last = i + R < n ? i + R : n;
+    const T* x[R];
+    row_pointers(x, X, ld, i, n);
+    for (int j = 0; j < last; j += C) {
+      const E* y[C];
+      row_pointers(y, M, ld, j, n);
+      T acc[R][C];
+      accumulate<R, C>(acc, x, y, count);
+      for (int r = 0; r < R && i + r < n; ++r)
+        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += acc[r][c];
+    }
+  });
+}
+
+// ---- Cholesky -----------------------------------------------------------------------------------------------------
+
+/// 1 / the root of a pivot. One of about 0, in proportion to the diagonal entry it came from, belongs to a row
+/// that depends on those before it: an infinite pivot takes that row out of the solve, without a branch.
+template <class T>
+inline T inverse_root(const T& pivot, const T& diagonal) {
+  return select(pivot > 1e-15 * diagonal, 1.0 / sqrt(max(pivot, T(1e-300))), T(0.0));
+}
+
+/// One column block of width C of the left-looking factorisation, on rows j ... rows-1.
+template <int C, class T, class Team>
+void factor_columns(const Team& team, int rows, int j, T* A, int ld, T& lowest) {
+  T *d[C], inverse[C];
+  for (int c = 0; c < C; ++c) d[c] = A + (j + c) * ld;
+  team.for_each(1, [&](int) {  // the diagonal block
+    for (int c = 0; c < C; ++c)
+      for (int e = 0; e <= c; ++e) {
+        const T a = d[c][j + e];
+        T s = a;
+        for (int k = 0; k < j + e; ++k) s -= d[c][k] * d[e][k];
+        d[c][j + e] = e < c ? s * d[e][j + e] : inverse_root(s, a);
+        if (e == c) lowest = min(s, lowest);
+      }
+  });
+  for (int c = 0; c < C; ++c) inverse[c] = d[c][j + c];
+  constexpr int R = 4;
+  const int first = j + C;
+  team.for_each((rows - first + R - 1) / R, [&](int block) {  // the rows below, R at a time
+    const int i = first + block * R;
+    const T *X[R], *Y[C];
+    row_pointers(X, static_cast<const T*>(A), ld, i, rows);
+    for (int c = 0; c < C; ++c) Y[c] = d[c];
+    T acc[R][C];
+    accumulate<R, C>(acc, X, Y, j);
+    for (int r = 0; r < R && i + r < rows; ++r)
+      for (int c = 0; c < C; ++c) {
+        T s = A[(i + r) * ld + j + c] - acc[r][c];
+        for (int e = 0; e < c; ++e) s -= A[(i + r) * ld + j + e] * d[c][j + e];
+        A[(i + r) * ld + j + c] = s * inverse[c];
+      }
+  });
+}
+
+/// The same by LAPACK; false, and A as it was, if a pivot is not positive. The unused upper triangle holds a copy.
+inline bool library_cholesky(int rows, int n, double* A, int ld) {
+  for (int i = 0; i < n; ++i)
+    for (int k = 0; k < i; ++k) A[k * ld + i] = A[i * ld + k];
+  thread_local std::vector<double> diagonal;  // grows once
+  diagonal.resize(static_cast<std::size_t>(n));
+  for (int i = 0; i < n; ++i) diagonal[i] = A[i * ld + i];
+  if (LAPACKE_dpotrf_work(LAPACK_ROW_MAJOR, 'L', n, A, ld) != 0) {
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < i; ++k) A[i * ld + k] = A[k * ld + i];
+      A[i * ld + i] = diagonal[i];
+    }
+    return false;
+  }
+  if (rows > n) cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, rows - n, n, 1, A, ld, A + n * ld, ld);
+  for (int i = 0; i < n; ++i) A[i * ld + i] = 1 / A[i * ld + i];
+  return true;
+}
+
+/// In place: the lower triangle of A's first n rows becomes L, A = L L', with 1/L_ii on the diagonal; the rows
+/// below them, n ... rows-1, become A L'^-1. Left-looking: a column block is finished when it is reached.
+/// Returns the lowest pivot: negative if A is not positive semidefinite.
+template <class T, class Team>
+T cholesky(const Team& team, int rows, int n, T* A, int ld) {
+  constexpr int C = 3;
+  T lowest = 1e300;
+  int j = 0;
+  if constexpr (std::is_same_v<T, double>)
+    if (library_cholesky(rows, n, A, ld)) return 0.0;
+  for (; j + C <= n; j += C) factor_columns<C>(team, rows, j, A, ld, lowest);
+  for (; j < n; ++j) factor_columns<1>(team, rows, j, A, ld, lowest);
+  return lowest;
+}
+
+// ---- triangular solves --------------------------------------------------------------------------------------------
+
+constexpr int solve_block = 4;
+
+/// In place: x = L^-1 x, with 1/L_ii stored on the diagonal.
+template <class T, class Team>
+void solve_lower(const Team& team, int n, const T* L, int ld, T* x) {
+  for (int j = 0; j < n; j += solve_block) {
+    const int width = n - j < solve_block ? n - j : solve_block;
+    team.for_each(1, [&](int) {
+      for (int c = 0; c < width; ++c) {
+        T s = x[j + c];
+        for (int e = 0; e < c; ++e) s -= L[(j + c) * ld + j + e] * x[j + e];
+        x[j + c] = s * L[(j + c) * ld + j + c];
+      }
+    });
+    if (width < solve_block) return;
+    team.for_each(n - j - solve_block, [&](int r) {
+      const T* row = L + (j + solve_block + r) * ld + j;
+      x[j + solve_block + r] -= row[0] * x[j] + row[1] * x[j + 1] + row[2] * x[j + 2] + row[3] * x[j + 3];
+    });
+  }
+}
+
+/// In place: x = L'^-1 x.
+template <class T, class Team>
+void solve_lower_transposed(const Team& team, int n, const T* L, int ld, T* x) {
+  for (int j = (n - 1) / solve_block * solve_block; j >= 0; j -= solve_block) {
+    const int width = n - j < solve_block ? n - j : solve_block;
+    team.for_each(1, [&](int) {
+      for (int c = width - 1; c >= 0; --c) {
+        T s = x[j + c];
+        for (int e = c + 1; e < width; ++e) s -= L[(j + e) * ld + j + c] * x[j + e];
+        x[j + c] = s * L[(j + c) * ld + j + c];
+      }
+    });
+    team.for_each(j, [&](int i) {
+      T s = x[i];
+      for (int c = 0; c < width; ++c) s -= L[(j + c) * ld + i] * x[j + c];
+      x[i] = s;
+    });
+  }
+}
+
+}  // namespace optnet::dense

@@ -1,0 +1,220 @@
+// Mehrotra's predictor-corrector method (1992) on one problem or a pack of them. Every problem has its own step,
+// its own stopping and its own status; a lane that is done is frozen, and nothing in it depends on its
+// neighbours. Equation numbers are those of docs/optnet.md.
+#pragma once
+
+#include "solvers/kkt.h"
+#include "solvers/qp.h"
+
+#include <vector>
+
+namespace optnet {
+
+/// Memory for one team, taken piece by piece before the loop begins and reused from problem to problem.
+template <class T>
+class Workspace {
+ public:
+  void reset() { used_ = 0; }
+  T* take(int count) {
+    if (blocks_.size() <= used_) blocks_.emplace_back();
+    std::vector<T>& block = blocks_[used_++];
+    if (block.size() < static_cast<std::size_t>(count)) block.resize(static_cast<std::size_t>(count));
+    return block.data();
+  }
+
+ private:
+  std::vector<std::vector<T>> blocks_;
+  std::size_t used_ = 0;
+};
+
+template <class T, class E, class Team = OneThread>
+class InteriorPoint {
+ public:
+  InteriorPoint(const Problem<T, E>& problem, const QPOptions& options, Workspace<T>& memory, Team team = {})
+      : P(problem), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
+        factors_(memory.take(Kkt<T, E>::size(n_, p_, problem.diagonal()))), kkt_(problem, factors_) {
+    for (T** x : {&z, &rd_, &dz_, &Qz_}) *x = memory.take(n_);
+    for (T** x : {&nu, &re_, &dnu_}) *x = memory.take(p_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &v_}) *x = memory.take(k_);
+    scratch_ = memory.take(Kkt<T, E>::scratch_size(problem));
+  }
+
+  void solve() {
+    measure_data();
+    finish(!kkt_.semidefinite(team_), QPStatus::numerical, 0);
+    start();
+    for (int iteration = 0;; ++iteration) {
+      residuals();
+      judge(iteration);
+      if (!any(running_)) break;
+      factor();
+
+      each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
+      newton();
+      const T share = mu_after(longest_step()) / max(mu_, T(1e-300));
+      const T sigma = share * share * share;                          // (K13)
+
+      each_side([&](int i) { rc_[i] = P.mask[i] * (s[i] * lambda[i] + ds_[i] * dlambda_[i] - sigma * mu_); });  // (K14)
+      newton();
+      step(min(T(1.0), max(T(0.99), min(1.0 - mu_, T(1 - 1e-6))) * longest_step()));
+    }
+  }
+
+  /// Factors once more, at the solution, and returns the factors: what the backward pass solves with.
+  const T* factors_at_solution() {
+    factor();
+    return factors_;
+  }
+
+  T *z, *nu, *s, *lambda;  // the iterate: [n], [p], [sides], [sides]
+  QPStatus status[lanes_of<T>];
+  int iterations[lanes_of<T>];
+  T primal_residual, dual_residual, gap;
+
+ private:
+  template <class F>
+  void each_side(const F& f) { team_.for_each(k_, f); }
+
+  /// max |x_i|
+  T norm(int count, const T* x) const {
+    return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
+  }
+  T dot(int count, const T* x, const T* y) const {
+    return team_.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
+  }
+
+  void measure_data() {
+    q_size_ = 1.0 + norm(n_, P.q);
+    bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d));
+    sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
+    regularization_ = {options_.regularization, options_.regularization};
+    running_ = T(0.0) < T(1.0);
+    for (int i = 0; i < lanes_of<T>; ++i) status[i] = QPStatus::max_iterations, iterations[i] = 0;
+  }
+
+  /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)
+  void start() {
+    each_side([&](int i) { w_[i] = P.mask[i]; });
+    kkt_.factor(team_, w_, regularization_, scratch_);
+    P.multiply_C_transposed(team_, P.d, [&](int i, const T& Cd) { z[i] = Cd - P.q[i]; });
+    team_.for_each(p_, [&](int i) { nu[i] = P.b[i]; });
+    kkt_.solve(team_, z, nu);
+    P.multiply_C(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
+    each_side([&](int i) { lambda[i] = -s[i]; });
+    shift(s);
+    shift(lambda);
+    each_side([&](int i) { s[i] = select(P.mask[i] > T(0.0), s[i], T(1.0)), lambda[i] *= P.mask[i]; });
+  }
+
+  void shift(T* x) {
+    const T lowest = team_.template smallest<T>(k_, T(1e300), [&](int i) { return select(P.mask[i] > T(0.0), x[i], T(1e300)); });
+    const T amount = select(lowest > T(1e-8), T(0.0), 1.0 - lowest);
+    each_side([&](int i) { x[i] += amount; });
+  }
+
+  /// Residuals and mu at the iterate. (K3)
+  void residuals() {
+    P.multiply_Q(team_, z, [&](int i, const T& Qz) { Qz_[i] = Qz; });
+    P.multiply_C_transposed(team_, lambda, [&](int i, const T& Cl) { rd_[i] = Qz_[i] + P.q[i] + Cl; });
+    if (p_) {
+      dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rd_[i] += Anu; });
+      dense::multiply(team_, p_, n_, P.A, n_, z, [&](int i, const T& Az) { re_[i] = Az - P.b[i]; });
+    }
+    P.multiply_C(team_, z, [&](int i, const T& Cz) { rp_[i] = P.mask[i] * (Cz + s[i] - P.d[i]); });
+    gap_now_ = dot(k_, s, lambda);
+    mu_ = gap_now_ / max(sides_, T(1.0));
+  }
+
+  /// Stops the lanes that are solved, proved infeasible, or out of time.
+  void judge(int iteration) {
+    const T primal = max(norm(p_, re_), norm(k_, rp_)), dual = norm(n_, rd_);
+    const T objective = 0.5 * dot(n_, z, Qz_) + dot(n_, P.q, z);
+    primal_residual = select(running_, primal, primal_residual);
+    dual_residual = select(running_, dual, dual_residual);
+    gap = select(running_, gap_now_, gap);
+    const double tolerance = options_.tolerance;
+    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (gap_now_ <= tolerance * (1.0 + abs(objective))),
+           QPStatus::solved, iteration);
+    finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
+    finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
+    if (iteration >= options_.max_iterations) finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
+  }
+
+  void finish(const MaskOf<T>& now, QPStatus why, int iteration) {
+    for (int i = 0; i < lanes_of<T>; ++i)
+      if (lane(running_, i) && lane(now, i)) status[i] = why, iterations[i] = iteration;
+    running_ = running_ & !now;
+  }
+
+  /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints. (K16)
+  MaskOf<T> proves_primal_infeasible() {
+    const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda);
+    const T rest = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i] - Qz_[i] - P.q[i]); });
+    return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
+  }
+
+  /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
+  MaskOf<T> proves_dual_infeasible() {
+    const T value = dot(n_, P.q, z);
+    const T rest = max(max(norm(n_, Qz_), team_.template largest<T>(p_, T(0.0), [&](int i) { return abs(re_[i] + P.b[i]); })),
+                       team_.template largest<T>(k_, T(0.0), [&](int i) { return P.mask[i] * (rp_[i] - s[i] + P.d[i]); }));
+    return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
+  }
+
+  void factor() {
+    each_side([&](int i) { w_[i] = lambda[i] / s[i]; });
+    kkt_.factor(team_, w_, regularization_, scratch_);
+  }
+
+  /// The Newton direction for the complementarity residual rc. (K4) to (K6)
+  void newton() {
+    each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] / s[i]; });
+    P.multiply_C_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K11)
+    team_.for_each(p_, [&](int i) { dnu_[i] = -re_[i]; });
+    kkt_.solve(team_, dz_, dnu_);
+    P.multiply_C(team_, dz_, [&](int i, const T& Cdz) {
+      ds_[i] = P.mask[i] * (-rp_[i] - Cdz);      // (K5)
+      dlambda_[i] = w_[i] * Cdz + v_[i];         // (K6)
+    });
+  }
+
+  /// The largest alpha in [0, 1e300] with s + alpha ds >= 0 and lambda + alpha dlambda >= 0. (K12)
+  T longest_step() const {
+    return team_.template smallest<T>(k_, T(1e300), [&](int i) {
+      return min(select(ds_[i] < T(0.0), -s[i] / ds_[i], T(1e300)), select(dlambda_[i] < T(0.0), -lambda[i] / dlambda_[i], T(1e300)));
+    });
+  }
+
+  T mu_after(const T& longest) const {
+    const T alpha = min(longest, T(1.0));
+    return team_.template sum<T>(k_, [&](int i) {
+      return P.mask[i] * ((s[i] + alpha * ds_[i]) * (lambda[i] + alpha * dlambda_[i]));
+    }) / max(sides_, T(1.0));
+  }
+
+  /// Moves the running lanes; one whose direction is not finite stops where it is.
+  void step(const T& length) {
+    const T size = team_.template sum<T>(n_, [&](int i) { return abs(dz_[i]); }) + team_.template sum<T>(p_, [&](int i) { return abs(dnu_[i]); }) +
+                   team_.template sum<T>(k_, [&](int i) { return abs(dlambda_[i]) + abs(ds_[i]); });
+    finish(!(size < T(1e100)), QPStatus::numerical, 0);
+    const auto move = [&](T* x, const T* dx, int count) {
+      team_.for_each(count, [&](int i) { x[i] = select(running_, x[i] + length * dx[i], x[i]); });
+    };
+    move(z, dz_, n_), move(nu, dnu_, p_), move(s, ds_, k_), move(lambda, dlambda_, k_);
+  }
+
+  static constexpr double certificate_tolerance = 1e-8;
+
+  const Problem<T, E> P;
+  const QPOptions options_;
+  const Team team_;
+  const int n_, p_, k_;
+  T* factors_;
+  Kkt<T, E> kkt_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *v_, *scratch_;
+  T q_size_, bd_size_, sides_, mu_, gap_now_;
+  MaskOf<T> running_;
+  Regularization regularization_;
+};
+
+}  // namespace optnet

@@ -1,0 +1,306 @@
+// The public face of the solver: checks shapes and numbers, runs the batch on its device, says what failed, and
+// turns the solution of the adjoint system into the gradient of every parameter.
+#include "solvers/qp.h"
+
+#include "solvers/batch.h"
+
+#include <cmath>
+#include <limits>
+
+namespace optnet {
+
+const char* name(QPStatus status) {
+  constexpr const char* names[] = {"solved", "primal_infeasible", "dual_infeasible", "max_iterations", "numerical"};
+  return names[static_cast<int>(status)];
+}
+
+namespace {
+
+// ---- reading ------------------------------------------------------------------------------------------------------
+
+/// The size of the batch axis that a field of `rank` axes with `own` axes of its own has: 1 if none.
+std::int64_t batch_axis(const Tensor& x, int own) { return x.rank() > own ? x.size(0) : 1; }
+
+void join_batch(Batch& batch, const char* field, const Tensor& x, int own) {
+  if (x.rank() <= own) return;
+  batch.batched = true;
+  const std::int64_t size = x.size(0);
+  check(size > 0, "argmin: the batch must not be empty; got ", field, ' ', x.shape());
+  check(batch.count == 1 || size == 1 || size == batch.count, "argmin: batch sizes must agree; got ", field, ' ', x.shape(),
+        " with a batch of ", batch.count);
+  batch.count = std::max(batch.count, size);
+}
+
+/// A vector that broadcasts to [count, size].
+Field read_vector(Batch& batch, const char* field, const Tensor& x, std::int64_t size) {
+  if (!x.defined()) return {};
+  check(x.rank() <= 2 && (x.rank() == 0 || x.size(-1) == size || x.size(-1) == 1), "argmin: ", field, " must broadcast to [batch, ", size,
+        "]; got ", x.shape());
+  join_batch(batch, field, x, 1);
+  const std::int64_t own = x.rank() == 0 ? 1 : x.size(-1);
+  return {x.data<double>(), batch_axis(x, 1) > 1 ? own : 0, own == 1 ? 0 : 1};
+}
+
+Field read_matrix(Batch& batch, const char* field, const Tensor& x, const char* rows) {
+  if (!x.defined()) return {};
+  check((x.rank() == 2 || x.rank() == 3) && x.size(-1) == batch.n, "argmin: ", field, " must be [", rows, ", n] or [batch, ", rows,
+        ", n] with n = ", batch.n, " from q; got ", x.shape());
+  join_batch(batch, field, x, 2);
+  return {x.data<double>(), batch_axis(x, 2) > 1 ? x.size(-1) * x.size(-2) : 0, 1};
+}
+
+/// [] and [B, 1, 1] multiply I, [n] and [B, 1, n] are diagonals, [n, n] and [B, n, n] dense.
+Field read_Q(Batch& batch, const Tensor& Q) {
+  if (!Q.defined()) return {};
+  const std::int64_t n = batch.n, columns = Q.rank() > 0 ? Q.size(-1) : 1, rows = Q.rank() > 1 ? Q.size(-2) : 1;
+  check(Q.rank() <= 3 && (columns == n || columns == 1) && (rows == columns || rows == 1), "argmin: Q must be [n, n], [n] (diagonal), [] "
+        "(multiple of I), or per element [batch, n, n], [batch, 1, n], [batch, 1, 1], with n = ", n, " from q; got ", Q.shape());
+  join_batch(batch, "Q", Q, 2);
+  batch.Q_dense = rows > 1;
+  return {Q.data<double>(), batch_axis(Q, 2) > 1 ? rows * columns : 0, columns == 1 ? 0 : 1};
+}
+
+/// Numbers must be finite, but for sides that are absent: lower = -inf, upper and h = +inf.
+void check_numbers(const Batch& batch, const char* field, const Tensor& x, double allowed) {
+  if (!x.defined()) return;
+  const double* values = x.data<double>();
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    if (std::isfinite(values[i]) || values[i] == allowed) continue;
+    const bool own = x.rank() > 0 && x.size(0) == batch.count && batch.count > 1 && x.numel() % batch.count == 0;
+    fail("argmin: ", field, " must be finite", allowed != 0 ? allowed < 0 ? " or -inf" : " or inf" : "", "; got ", values[i], " in problem ",
+         own ? i / (x.numel() / batch.count) : 0, " of ", batch.count);
+  }
+}
+
+}  // namespace
+
+Batch read(const QP<Tensor>& qp) {
+  check(qp.q.defined() && (qp.q.rank() == 1 || qp.q.rank() == 2) && qp.q.size(-1) > 0, "argmin: q must be [n] or [batch, n] with n > 0; got ", qp.q.shape());
+  check(qp.G.defined() == qp.h.defined(), "argmin: G and h go together; got only ", qp.G.defined() ? "G" : "h");
+  check(qp.A.defined() == qp.b.defined(), "argmin: A and b go together; got only ", qp.A.defined() ? "A" : "b");
+  Batch batch;
+  batch.dtype = qp.q.dtype();
+  const auto given = fields(qp);
+  const auto kept = fields(batch.data);
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const Tensor& x = *given[i];
+    if (!x.defined()) continue;
+    check(is_floating(x.dtype()) && x.dtype() == batch.dtype, "argmin: all parameters must be float32, or all float64 (convert with to()); got ",
+          qp_field_names[i], ' ', x.dtype(), " with q ", batch.dtype);
+    check(x.device() == Device::cpu, "argmin: has no CUDA code yet (move to the CPU with to(Device::cpu)); got ", qp_field_names[i], " on ", x.device());
+    *kept[i] = x.to(float64);
+  }
+  const QP<Tensor>& data = batch.data;
+  batch.n = static_cast<int>(data.q.size(-1));
+  batch.field.q = read_vector(batch, "q", data.q, batch.n);
+  batch.field.Q = read_Q(batch, data.Q);
+  batch.field.G = read_matrix(batch, "G", data.G, "m");
+  batch.field.A = read_matrix(batch, "A", data.A, "p");
+  batch.m = data.G.defined() ? static_cast<int>(data.G.size(-2)) : 0;
+  batch.p = data.A.defined() ? static_cast<int>(data.A.size(-2)) : 0;
+  batch.field.h = read_vector(batch, "h", data.h, batch.m);
+  batch.field.b = read_vector(batch, "b", data.b, batch.p);
+  batch.field.lower = read_vector(batch, "lower", data.lower, batch.n);
+  batch.field.upper = read_vector(batch, "upper", data.upper, batch.n);
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const double allowed[] = {0, 0, 0, infinity, 0, 0, -infinity, infinity};
+  for (std::size_t i = 0; i < given.size(); ++i) check_numbers(batch, qp_field_names[i], *kept[i], allowed[i]);
+  return batch;
+}
+
+namespace {
+
+// ---- reporting ----------------------------------------------------------------------------------------------------
+
+/// The column at which Q's factorisation meets a negative pivot, or -1: for the message only.
+std::int64_t indefinite_column(const Batch& batch, std::int64_t e) {
+  if (!batch.field.Q) return -1;
+  const std::int64_t n = batch.n;
+  const auto Q = [&](std::int64_t i, std::int64_t j) {
+    return batch.Q_dense ? batch.field.Q(e, i * n + j) : i == j ? batch.field.Q(e, i) : 0;
+  };
+  double size = 1e-300;
+  for (std::int64_t i = 0; i < n; ++i) size = std::max(size, std::abs(Q(i, i)));
+  const double margin = (batch.dtype == float32 ? 1e-6 : 1e-9) * size;
+  std::vector<double> L(static_cast<std::size_t>(n * n));
+  const auto at = [&](std::int64_t i, std::int64_t j) -> double& { return L[static_cast<std::size_t>(i * n + j)]; };
+  for (std::int64_t j = 0; j < n; ++j)
+    for (std::int64_t i = j; i < n; ++i) {
+      double s = Q(i, j) + (i == j ? margin : 0);
+      for (std::int64_t k = 0; k < j; ++k) s -= at(i, k) * at(j, k);
+      if (i == j && s < 0) return j;
+      at(i, j) = i == j ? std::sqrt(std::max(s, 1e-300)) : s / at(j, j);
+    }
+  return -1;
+}
+
+std::string reason(const Batch& batch, const QPSolution& solution, std::int64_t e) {
+  std::ostringstream out;
+  const auto i = static_cast<std::size_t>(e);
+  if (const std::int64_t column = solution.status[i] == QPStatus::numerical ? indefinite_column(batch, e) : -1; column >= 0)
+    out << "Q must be positive semidefinite; factorisation failed for problem " << e << " of " << batch.count << " at column " << column;
+  else if (solution.status[i] == QPStatus::primal_infeasible) out << "primal infeasible: no z satisfies its constraints";
+  else if (solution.status[i] == QPStatus::dual_infeasible) out << "dual infeasible: its objective falls without bound";
+  else out << name(solution.status[i]) << " after " << solution.iterations[i] << " iterations, residuals " << solution.primal_residual[i]
+           << " and " << solution.dual_residual[i] << ", gap " << solution.gap[i];
+  return out.str();
+}
+
+void raise_failures(const Batch& batch, const QPSolution& solution) {
+  std::ostringstream out;
+  std::int64_t failed = 0;
+  for (std::int64_t e = 0; e < batch.count; ++e) {
+    if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
+    if (++failed <= 5) out << (failed > 1 ? ", " : "") << e << " (" << reason(batch, solution, e) << ')';
+  }
+  if (failed == 0) return;
+  fail("argmin: ", failed, " of ", batch.count, " problems not solved: ", out.str(), failed > 5 ? ", ..." : "",
+       "; mend the problem, or pass .on_failure = OnFailure::report to get statuses instead");
+}
+
+/// Columns first ... first + size - 1 of x [count, width] as a tensor in the batch's dtype.
+Tensor columns(const Batch& batch, const std::vector<double>& x, std::int64_t width, std::int64_t first, std::int64_t size) {
+  Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
+  double* y = static_cast<double*>(out.data());
+  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.data() + e * width + first, size, y + e * size);
+  return Tensor(batch.batched ? Shape{batch.count, size} : Shape{size}, float64, std::move(out)).to(batch.dtype);
+}
+
+}  // namespace
+
+QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
+  check(options.tolerance > 0 && options.tolerance < 1, "argmin: tolerance must lie in (0, 1); got ", options.tolerance);
+  check(options.max_iterations > 0, "argmin: max_iterations must be positive; got ", options.max_iterations);
+  check(options.regularization >= 0 && options.regularization < 1, "argmin: regularization must lie in [0, 1); got ", options.regularization);
+  const Batch batch = read(qp);
+  const auto count = static_cast<std::size_t>(batch.count);
+  const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
+
+  QPSolution solution;
+  solution.status.resize(count), solution.iterations.resize(count);
+  solution.primal_residual.resize(count), solution.dual_residual.resize(count), solution.gap.resize(count);
+  const auto zeros = [&](std::int64_t size) { return std::vector<double>(count * static_cast<std::size_t>(size)); };
+  Iterates at{zeros(n), zeros(p), zeros(k), zeros(k)};
+  auto factors = std::make_shared<QPFactors>();
+  solve_cpu(batch, options, at, solution, *factors);
+  if (options.on_failure == OnFailure::raise) raise_failures(batch, solution);
+
+  solution.z = columns(batch, at.z, n, 0, n);
+  if (batch.field.b) solution.nu = columns(batch, at.nu, p, 0, p);
+  std::int64_t side = 0;
+  if (batch.field.lower) solution.dual_lower = columns(batch, at.lambda, k, side, n), side += n;
+  if (batch.field.upper) solution.dual_upper = columns(batch, at.lambda, k, side, n), side += n;
+  if (batch.field.h) solution.lambda = columns(batch, at.lambda, k, side, batch.m);
+  if (options.differentiable) {
+    // The products of (K21) need the solution in full precision.
+    factors->solution = std::move(at);
+    solution.factors = std::move(factors);
+  }
+  return solution;
+}
+
+namespace {
+
+// ---- the gradient of every parameter --------------------------------------------------------------------------------
+
+/// A gradient [count, size] in the shape and dtype of the parameter x: summed over what was shared.
+Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::int64_t width, std::int64_t first, std::int64_t size,
+                    double sign, const Tensor& x) {
+  Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
+  double* y = static_cast<double*>(out.data());
+  for (std::int64_t e = 0; e < batch.count; ++e)
+    for (std::int64_t i = 0; i < size; ++i) y[e * size + i] = sign * values[static_cast<std::size_t>(e * width + first + i)];
+  const Tensor all({batch.count, size}, float64, std::move(out));
+  const Shape target = x.rank() >= 1 ? x.shape() : Shape{1};
+  return sum_to(all, x.rank() == 2 ? target : Shape{1, target[0]}).reshape(x.shape()).to(x.dtype());
+}
+
+struct View {  // columns of a [count, width] array
+  const double* data;
+  std::int64_t width;
+  const double* row(std::int64_t e) const { return data + e * width; }
+};
+
+/// The rows of a [count, width] view next to each other, as a matrix for gemm: [count, size].
+std::vector<double> packed(const Batch& batch, View x, std::int64_t size) {
+  std::vector<double> out(static_cast<std::size_t>(batch.count * size));
+  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.row(e), size, out.data() + e * size);
+  return out;
+}
+
+/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (one product of matrices), else each.
+/// x, u [count, rows]; y, v [count, columns]. In the shape and dtype of `parameter`.
+Tensor outer_products(const Batch& batch, View x, View y, View u, View v, std::int64_t rows, std::int64_t columns, double scale,
+                      const Tensor& parameter) {
+  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, size = rows * columns;
+  Buffer out(static_cast<std::size_t>(matrices * size) * sizeof(double), Device::cpu);
+  double* g = static_cast<double*>(out.data());
+  if (matrices == 1) {  // [rows, 2 count] times [2 count, columns]
+    std::vector<double> left = packed(batch, x, rows), right = packed(batch, y, columns);
+    const std::vector<double> more_left = packed(batch, u, rows), more_right = packed(batch, v, columns);
+    left.insert(left.end(), more_left.begin(), more_left.end());
+    right.insert(right.end(), more_right.begin(), more_right.end());
+    backend(Device::cpu).gemm(float64, {.m = rows, .n = columns, .k = 2 * batch.count, .transpose_a = true}, left.data(), right.data(), g);
+    for (std::int64_t i = 0; i < size; ++i) g[i] *= scale;
+  } else {
+#pragma omp parallel for schedule(static) num_threads(threads()) if (matrices * size > 32768 && threads() > 1)
+    for (std::int64_t e = 0; e < matrices; ++e)
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < columns; ++j)
+          g[e * size + i * columns + j] = scale * (x.row(e)[i] * y.row(e)[j] + u.row(e)[i] * v.row(e)[j]);
+  }
+  return Tensor(parameter.shape(), float64, std::move(out)).to(parameter.dtype());
+}
+
+/// dQ of a diagonal or a multiple of I: dz * z, summed to the parameter.
+Tensor diagonal_gradient(const Batch& batch, const std::vector<double>& dz, const std::vector<double>& z, const Tensor& Q) {
+  std::vector<double> product(dz.size());
+  for (std::size_t i = 0; i < dz.size(); ++i) product[i] = dz[i] * z[i];
+  const Tensor all = from({batch.count, 1, batch.n}, product);
+  Shape target{1, 1, 1};
+  for (int d = 0; d < Q.rank(); ++d) target[3 - Q.rank() + d] = Q.size(d);
+  return sum_to(all, target).reshape(Q.shape()).to(Q.dtype());
+}
+
+void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
+  if (!seed.defined()) return;
+  check(seed.numel() == batch.count * size, "vjp: the seed of ", what, " must be [", batch.count, ", ", size, "]; got ", seed.shape());
+  const std::vector<double> values = seed.to_vector<double>();
+  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
+}
+
+}  // namespace
+
+QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& seed, const std::array<bool, 8>& wanted) {
+  check(solution.factors != nullptr, "vjp: the solution holds no factors; solve with .differentiable = true");
+  const Batch batch = read(qp);
+  const Iterates& at = solution.factors->solution;
+  const std::int64_t n = batch.n, p = batch.p, m = batch.m, k = batch.sides(), upper = batch.field.lower ? n : 0;
+  check(solution.status.size() == static_cast<std::size_t>(batch.count) && at.z.size() == static_cast<std::size_t>(batch.count * n) &&
+        at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
+        "vjp: the solution is of another problem; its sizes differ");
+
+  Iterates d{std::vector<double>(at.z.size()), std::vector<double>(at.nu.size()), {}, std::vector<double>(at.lambda.size())};
+  add_seed(batch, "z", seed.z, n, 0, n, d.z);
+  add_seed(batch, "nu", seed.nu, p, 0, p, d.nu);
+  if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, 0, n, d.lambda);
+  if (batch.field.upper) add_seed(batch, "dual_upper", seed.dual_upper, k, upper, n, d.lambda);
+  add_seed(batch, "lambda", seed.lambda, k, k - m, m, d.lambda);
+  adjoint_cpu(batch, solution, *solution.factors, d);
+
+  const auto want = [&](std::size_t i) { return wanted[i] && fields(qp)[i]->defined(); };
+  const View z{at.z.data(), n}, dz{d.z.data(), n}, nu{at.nu.data(), p}, dnu{d.nu.data(), p};
+  const View lambda{at.lambda.data() + k - m, k}, dlambda{d.lambda.data() + k - m, k};
+  QP<Tensor> g;
+  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, n, n, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
+  if (want(1)) g.q = as_parameter(batch, d.z, n, 0, n, 1, qp.q);                                     // (K20)
+  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, m, n, 1, qp.G);                   // (K21)
+  if (want(3)) g.h = as_parameter(batch, d.lambda, k, k - m, m, -1, qp.h);                           // (K20)
+  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, p, n, 1, qp.A);                           // (K21)
+  if (want(5)) g.b = as_parameter(batch, d.nu, p, 0, p, -1, qp.b);                                   // (K20)
+  if (want(6)) g.lower = as_parameter(batch, d.lambda, k, 0, n, 1, qp.lower);                        // (K22)
+  if (want(7)) g.upper = as_parameter(batch, d.lambda, k, upper, n, -1, qp.upper);                   // (K22)
+  return g;
+}
+
+}  // namespace optnet

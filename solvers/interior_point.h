@@ -35,7 +35,7 @@ class InteriorPoint {
         factors_(memory.take(Kkt<T, E>::size(n_, p_, problem.diagonal()))), kkt_(problem, factors_) {
     for (T** x : {&z, &rd_, &dz_, &Qz_}) *x = memory.take(n_);
     for (T** x : {&nu, &re_, &dnu_}) *x = memory.take(p_);
-    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &v_}) *x = memory.take(k_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &v_}) *x = memory.take(k_);
     scratch_ = memory.take(Kkt<T, E>::scratch_size(problem));
   }
 
@@ -87,7 +87,6 @@ class InteriorPoint {
     q_size_ = 1.0 + norm(n_, P.q);
     bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d));
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
-    regularization_ = {options_.regularization, options_.regularization};
     running_ = T(0.0) < T(1.0);
     for (int i = 0; i < lanes_of<T>; ++i) status[i] = QPStatus::max_iterations, iterations[i] = 0;
   }
@@ -95,7 +94,7 @@ class InteriorPoint {
   /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)
   void start() {
     each_side([&](int i) { w_[i] = P.mask[i]; });
-    kkt_.factor(team_, w_, regularization_, scratch_);
+    kkt_.factor(team_, w_, options_.regularization, scratch_);
     P.multiply_C_transposed(team_, P.d, [&](int i, const T& Cd) { z[i] = Cd - P.q[i]; });
     team_.for_each(p_, [&](int i) { nu[i] = P.b[i]; });
     kkt_.solve(team_, z, nu);
@@ -128,12 +127,12 @@ class InteriorPoint {
   /// Stops the lanes that are solved, proved infeasible, or out of time.
   void judge(int iteration) {
     const T primal = max(norm(p_, re_), norm(k_, rp_)), dual = norm(n_, rd_);
-    const T objective = 0.5 * dot(n_, z, Qz_) + dot(n_, P.q, z);
+    const T product = team_.template largest<T>(k_, T(0.0), [&](int i) { return s[i] * lambda[i]; });
     primal_residual = select(running_, primal, primal_residual);
     dual_residual = select(running_, dual, dual_residual);
     gap = select(running_, gap_now_, gap);
     const double tolerance = options_.tolerance;
-    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (gap_now_ <= tolerance * (1.0 + abs(objective))),
+    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_),
            QPStatus::solved, iteration);
     finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
     finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
@@ -162,19 +161,22 @@ class InteriorPoint {
   }
 
   void factor() {
-    each_side([&](int i) { w_[i] = lambda[i] / s[i]; });
-    kkt_.factor(team_, w_, regularization_, scratch_);
+    each_side([&](int i) {
+      inverse_[i] = 1.0 / (s[i] + options_.regularization * lambda[i]);
+      w_[i] = lambda[i] * inverse_[i];
+    });
+    kkt_.factor(team_, w_, options_.regularization, scratch_);
   }
 
   /// The Newton direction for the complementarity residual rc. (K4) to (K6)
   void newton() {
-    each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] / s[i]; });
+    each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] * inverse_[i]; });
     P.multiply_C_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K11)
     team_.for_each(p_, [&](int i) { dnu_[i] = -re_[i]; });
     kkt_.solve(team_, dz_, dnu_);
     P.multiply_C(team_, dz_, [&](int i, const T& Cdz) {
-      ds_[i] = P.mask[i] * (-rp_[i] - Cdz);      // (K5)
-      dlambda_[i] = w_[i] * Cdz + v_[i];         // (K6)
+      dlambda_[i] = w_[i] * Cdz + v_[i];                                               // (K6)
+      ds_[i] = P.mask[i] * (options_.regularization * dlambda_[i] - rp_[i] - Cdz);       // (K5)
     });
   }
 
@@ -211,10 +213,9 @@ class InteriorPoint {
   const int n_, p_, k_;
   T* factors_;
   Kkt<T, E> kkt_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *v_, *scratch_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *v_, *scratch_;
   T q_size_, bd_size_, sides_, mu_, gap_now_;
   MaskOf<T> running_;
-  Regularization regularization_;
 };
 
 }  // namespace optnet

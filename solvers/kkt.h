@@ -15,10 +15,6 @@
 
 namespace optnet {
 
-struct Regularization {
-  double rho = 0, delta = 0;
-};
-
 template <class T, class E>
 class Kkt {
  public:
@@ -31,7 +27,7 @@ class Kkt {
 
   /// `w` [sides] holds lambda / s.
   template <class Team>
-  void factor(const Team& team, const T* w, const Regularization& regularization, T* scratch) {
+  void factor(const Team& team, const T* w, double regularization, T* scratch) {
     const int p = problem_.p;
     if (problem_.diagonal())
       factor_diagonal(team, w, regularization, scratch);
@@ -82,21 +78,21 @@ class Kkt {
 
   /// H_ holds 1/h; S = A diag(1/h) A' + delta I.
   template <class Team>
-  void factor_diagonal(const Team& team, const T* w, const Regularization& regularization, T* scratch) {
+  void factor_diagonal(const Team& team, const T* w, double regularization, T* scratch) {
     const int n = problem_.n, p = problem_.p;
-    team.for_each(n, [&](int i) { H_[i] = 1.0 / (problem_.Q_diagonal[i] + bound_weight(w, i) + regularization.rho); });
-    clear_S(team, regularization.delta);
+    team.for_each(n, [&](int i) { H_[i] = 1.0 / (problem_.Q_diagonal[i] + bound_weight(w, i) + regularization); });
+    clear_S(team, regularization);
     dense::scale_columns(team, p, n, problem_.A, H_, scratch);
     dense::gram(team, p, n, scratch, problem_.A, n, S_, ld(p));
   }
 
   /// H_ holds L [n, n] and below it Y = A L'^-1 [p, n]; S = Y Y' + delta I.
   template <class Team>
-  void factor_dense(const Team& team, const T* w, const Regularization& regularization, T* scratch) {
+  void factor_dense(const Team& team, const T* w, double regularization, T* scratch) {
     const int n = problem_.n, m = problem_.m, p = problem_.p, l = ld(n);
     team.for_each(n, [&](int i) {
       for (int j = 0; j <= i; ++j) H_[i * l + j] = problem_.Q ? T(problem_.Q[i * n + j]) : T(0.0);
-      H_[i * l + i] += (problem_.Q_diagonal ? problem_.Q_diagonal[i] : T(0.0)) + bound_weight(w, i) + regularization.rho;
+      H_[i * l + i] += (problem_.Q_diagonal ? problem_.Q_diagonal[i] : T(0.0)) + bound_weight(w, i) + regularization;
     });
     team.for_each(p, [&](int i) {
       for (int j = 0; j < n; ++j) Y()[i * l + j] = problem_.A[i * n + j];
@@ -106,7 +102,7 @@ class Kkt {
       dense::gram(team, n, m, scratch, problem_.Gt, m, H_, l);
     }
     dense::cholesky(team, n + p, n, H_, l);
-    clear_S(team, regularization.delta);
+    clear_S(team, regularization);
     dense::gram(team, p, n, static_cast<const T*>(Y()), static_cast<const T*>(Y()), l, S_, ld(p));
   }
 

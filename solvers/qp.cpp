@@ -194,6 +194,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   if (options.differentiable) {
     // The products of (K21) need the solution in full precision.
     factors->solution = std::move(at);
+    factors->regularization = options.regularization;
     solution.factors = std::move(factors);
   }
   return solution;

@@ -41,7 +41,7 @@ enum class OnFailure : std::uint8_t { raise, report };
 struct QPOptions {
   double tolerance = 1e-9;        // on residuals and gap, times 1 + the size of the data
   int max_iterations = 100;
-  double regularization = 1e-10;  // rho and delta of (K7), in proportion to the data
+  double regularization = 1e-10;  // rho = delta of (K4)
   OnFailure on_failure = OnFailure::raise;  // or report: statuses instead of an error
   bool differentiable = false;    // keep what vjp() needs
 };
@@ -65,7 +65,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options = {});
 
 /// The gradient of a loss with respect to the solution: the seed of the backward pass. Absent means zero.
 struct QPSeed {
-  Tensor z, nu, lambda, dual_lower, dual_upper;
+  Tensor z{}, nu{}, lambda{}, dual_lower{}, dual_upper{};
 };
 
 /// The gradient of that loss with respect to every parameter, each in its parameter's own shape; parameters shared

@@ -166,8 +166,10 @@ void solve_as(const Batch& batch, const QPOptions& options, Iterates& out, QPSol
 
 /// (K18), (K19) for all packs, with the factors kept by solve_as.
 template <class T, class E>
-void adjoint_as(const Batch& batch, const QPSolution& solution, const Iterates& at, const std::vector<T>& kept, Iterates& seeds) {
+void adjoint_as(const Batch& batch, const QPSolution& solution, const QPFactors& factors, const std::vector<T>& kept, Iterates& seeds) {
   const int n = batch.n, p = batch.p, k = batch.sides();
+  const double delta = factors.regularization;
+  const Iterates& at = factors.solution;
   const std::size_t size = static_cast<std::size_t>(Kkt<T, E>::size(n, p, batch.diagonal()));
   const std::vector<double> Gt = shared_Gt(batch);
   for_packs<T>(batch.count, [&](std::int64_t pack, Workspace<T>& memory) {
@@ -181,7 +183,7 @@ void adjoint_as(const Batch& batch, const QPSolution& solution, const Iterates& 
       fetch(seeds.lambda.data() + e * k, k, l, v), fetch(at.lambda.data() + e * k, k, l, w), fetch(at.s.data() + e * k, k, l, s);
     }
     const OneThread team;
-    for (int i = 0; i < k; ++i) w[i] = w[i] / s[i], s[i] = w[i] * v[i];  // s is free from here on: W v
+    for (int i = 0; i < k; ++i) w[i] = w[i] / (s[i] + delta * w[i]), s[i] = w[i] * v[i];  // s holds W v from here on
     problem.multiply_C_transposed(team, s, [&](int i, const T& Cwv) { dz[i] = -dz[i] - Cwv; });      // (K18)
     for (int i = 0; i < p; ++i) dnu[i] = -dnu[i];
     Kkt<T, E>(problem, const_cast<T*>(kept.data()) + static_cast<std::size_t>(pack) * size).solve(team, dz, dnu);
@@ -208,11 +210,11 @@ void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates,
 
 void adjoint_cpu(const Batch& batch, const QPSolution& solution, const QPFactors& factors, Iterates& seeds) {
   if (!uses_packs(batch))
-    adjoint_as<double, double>(batch, solution, factors.solution, factors.single, seeds);
+    adjoint_as<double, double>(batch, solution, factors, factors.single, seeds);
   else if (batch.shared_matrices())
-    adjoint_as<Pack, double>(batch, solution, factors.solution, factors.packs, seeds);
+    adjoint_as<Pack, double>(batch, solution, factors, factors.packs, seeds);
   else
-    adjoint_as<Pack, Pack>(batch, solution, factors.solution, factors.packs, seeds);
+    adjoint_as<Pack, Pack>(batch, solution, factors, factors.packs, seeds);
 }
 
 }  // namespace optnet

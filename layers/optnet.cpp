@@ -1,0 +1,69 @@
+// argmin: an op like any other, its value from solve() and its pullback from vjp().
+#include "layers/optnet.h"
+
+#include <cmath>
+
+namespace optnet {
+namespace {
+
+/// A plain number stands for a scalar of q's dtype.
+Tensor value_of(const Var& x, const Var& q) {
+  const bool number = x.defined() && x.rank() == 0 && x.dtype() != q.dtype() && !x.tracked();
+  return number ? x.value().to(q.dtype()) : x.value();
+}
+
+}  // namespace
+
+Var argmin(const QP<Var>& qp, const QPOptions& options) {
+  QP<Tensor> data;
+  std::vector<Var> inputs;
+  std::array<bool, 8> wanted;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const Var& field = *fields(qp)[i];
+    *fields(data)[i] = value_of(field, qp.q);
+    wanted[i] = field.tracked();
+    inputs.push_back(field);
+  }
+  QPOptions with_factors = options;
+  for (bool tracked : wanted) with_factors.differentiable |= tracked;
+  QPSolution solution = solve(data, with_factors);
+  Tensor z = solution.z;
+  return record("argmin", z, inputs, [data, solution = std::move(solution), wanted](const Tensor& dz) {
+    const QP<Tensor> gradient = vjp(data, solution, {.z = dz}, wanted);
+    std::vector<Tensor> grads;
+    for (const Tensor* field : fields(gradient)) grads.push_back(*field);
+    return grads;
+  });
+}
+
+OptNet::OptNet(const OptNetOptions& options) : options_(options) {
+  const auto& [n, m, p, eps, dtype, solver] = options_;
+  check(n > 0 && m >= 0 && p >= 0, "OptNet: needs variables > 0 and inequalities, equalities >= 0; got ", n, ", ", m, ", ", p);
+  check(eps > 0, "OptNet: eps must be positive, so that Q is definite; got ", eps);
+  const double bound = 1 / std::sqrt(static_cast<double>(n));
+  L = param("L", uniform(default_random(), {n, n}, -bound, bound, dtype));
+  z0 = param("z0", zeros({n, 1}, dtype));
+  if (m) G = param("G", uniform(default_random(), {m, n}, -1, 1, dtype));
+  if (m) log_s0 = param("log_s0", zeros({m}, dtype));
+  if (p) A = param("A", uniform(default_random(), {p, n}, -1, 1, dtype));
+  const Tensor index = arange(0, static_cast<double>(n), 1, dtype);
+  lower_triangle_ = less_equal(index, index.reshape({n, 1}));
+  eps_I_ = eps * eye(n, dtype);
+}
+
+Var OptNet::operator()(const Var& x) const {
+  check(x.rank() == 2 && x.size(1) == options_.variables, "OptNet: input must be [batch, ", options_.variables, "]; got ", x.shape());
+  const Var lower = Var(L) * Var(lower_triangle_);
+  QP<Var> qp{.Q = matmul(lower, lower, {.transpose_b = true}) + Var(eps_I_), .q = x};
+  if (options_.inequalities) {
+    qp.G = G;
+    qp.h = reshape(matmul(G, z0), {-1}) + exp(Var(log_s0));
+  }
+  if (options_.equalities) {
+    qp.A = A;
+    qp.b = reshape(matmul(A, z0), {-1});
+  }
+  return argmin(qp, options_.solver);
+}
+
+}  // namespace optnet

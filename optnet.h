@@ -1,0 +1,11 @@
+// optnet's public interface.
+#pragma once
+
+#include "framework/data.h"
+#include "framework/gradcheck.h"
+#include "framework/io.h"
+#include "framework/ops.h"
+#include "framework/optim.h"
+#include "layers/layers.h"
+#include "layers/optnet.h"
+#include "solvers/qp.h"

@@ -3,16 +3,17 @@
 # Objects live in build/<configuration>/, so that switches never mix; programs are linked at the root.
 
 ARCH     ?= native
-CXX      := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CXXFLAGS ?=
 NVCC     ?= nvcc
+CUDA_ARCH ?= sm_80
+comma    := ,
 
-flags  := -std=c++20 -march=$(ARCH) -fopenmp -I. -Wall -Wextra $(if $(DEBUG),-O0 -g,-O3) $(CXXFLAGS)
+flags  := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -I. -Wall -Wextra $(if $(DEBUG),-O0 -g,-O3) $(CXXFLAGS)
 libs   := -llapacke -lopenblas
-config := $(notdir $(CXX))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda)$(if $(COVERAGE),-coverage)
-comma  := ,
+config := $(notdir $(CXX))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda-$(CUDA_ARCH))$(if $(COVERAGE),-coverage)
 ifdef SANITIZE
-  flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+  flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(subst $(comma), -fsanitize=,$(SANITIZE)) -fno-sanitize-recover=all
 endif
 ifdef COVERAGE
   flags += -O0 -g --coverage
@@ -20,11 +21,10 @@ endif
 # One source for CPU and GPU: .cu files are C++ for the C++ compiler, or CUDA for nvcc.
 compile_cu = $(CXX) $(flags) -x c++
 ifdef CUDA
-  flags += -DOPTNET_CUDA -I$(CUDA_HOME)/include
   CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
-  libs += -L$(CUDA_HOME)/lib64 -lcublas -lcusolver -lcudart
-  compile_cu = $(NVCC) -ccbin $(CXX) -std=c++20 -O3 -arch=$(CUDA_ARCH) --extended-lambda -DOPTNET_CUDA -I. -Xcompiler -march=$(ARCH),-fopenmp,-Wall,-Wextra
-  CUDA_ARCH ?= sm_80
+  flags += -DOPTNET_CUDA -I$(or $(CUDA_HOME),$(error CUDA=1 needs nvcc: put it on PATH, or name it with NVCC=))/include
+  libs  += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcusolver -lcublas -lcudart
+  compile_cu = $(NVCC) -ccbin $(CXX) -std=c++20 -arch=$(CUDA_ARCH) -Xcompiler "$(flags)"
 endif
 
 build   := build/$(config)
@@ -37,11 +37,11 @@ programs := $(notdir $(basename $(wildcard examples/*_train.cpp examples/*_solve
 parts    := $(patsubst %,$(build)/%.o,$(filter-out $(programs:%=examples/%.cpp),$(wildcard examples/*.cpp)))
 tests    := $(patsubst %,$(build)/%.o,$(wildcard tests/*.cpp))
 
-all: examples $(build)/tests          ## the library, the examples and the tests
+all: examples $(build)/run-tests          ## the library, the examples and the tests
 examples: $(programs)                 ## the programs of examples/, linked here at the root
 
-test: examples $(build)/tests         ## builds and runs all tests; TEST="[qp]" runs some
-	$(build)/tests $(TEST)
+test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[qp]" runs some
+	$(build)/run-tests $(TEST)
 
 bench: $(build)/bench                 ## measures the QP solver and the ops
 	$(build)/bench
@@ -58,7 +58,7 @@ help:                                 ## this list
 	@printf '%s\n' "" "switches:" \
 	  "  DEBUG=1                         no optimisation, debug information" \
 	  "  SANITIZE=address,undefined      run-time checks by the compiler's sanitizers" \
-	  "  CUDA=1                          with the GPU (nvcc, cuBLAS); CUDA_ARCH=sm_90 picks one" \
+	  "  CUDA=1                          with the GPU (nvcc, cuBLAS, cuSOLVER); CUDA_ARCH=sm_90 picks one" \
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
@@ -77,7 +77,7 @@ $(programs): %: $(build)/%
 $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
-$(build)/tests: $(tests:.o=.o) $(parts) $(library)
+$(build)/run-tests: $(tests) $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
 $(build)/bench: $(patsubst %,$(build)/%.o,$(wildcard benchmarks/*.cpp)) $(parts) $(library)

@@ -12,6 +12,11 @@
 #else
 #define OPTNET_HD
 #endif
+#ifdef __CUDA_ARCH__
+#define OPTNET_NOINLINE  // on a GPU a call would copy the functor to the stack of every thread
+#else
+#define OPTNET_NOINLINE [[gnu::noinline]]
+#endif
 
 namespace optnet {
 
@@ -108,7 +113,7 @@ struct Elementwise {
   std::int64_t chunk, chunks;  // elements a chunk, chunks a run
 
   // A chunk is worth a call: inlined twice by parallel_for it would double the time to compile an op.
-  [[gnu::noinline]] OPTNET_HD void operator()(std::int64_t task) const {
+  OPTNET_NOINLINE OPTNET_HD void operator()(std::int64_t task) const {
     std::int64_t row = task / chunks, first = task % chunks * chunk;
     std::int64_t count = walk.inner - first < chunk ? walk.inner - first : chunk;
     const T* at[N];

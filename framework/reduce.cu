@@ -15,19 +15,17 @@ template <class T> struct Accumulator { using Type = T; };
 template <> struct Accumulator<float> { using Type = double; };
 
 struct Sum {
-  template <class A> OPTNET_HD static A start() { return A(0); }
+  template <class A> static constexpr A start = 0;
   template <class A> OPTNET_HD A operator()(A a, A x) const { return a + x; }
 };
 struct Max {
-  template <class A> OPTNET_HD static A start() {
-    return std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
-  }
+  template <class A> static constexpr A start =
+      std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
   template <class A> OPTNET_HD A operator()(A a, A x) const { return x > a || x != x ? x : a; }  // NaN stays
 };
 struct Min {
-  template <class A> OPTNET_HD static A start() {
-    return std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
-  }
+  template <class A> static constexpr A start =
+      std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
   template <class A> OPTNET_HD A operator()(A a, A x) const { return x < a || x != x ? x : a; }
 };
 
@@ -44,7 +42,7 @@ struct ReduceRows {
     const std::int64_t first = task % chunks * chunk, last = first + chunk < count ? first + chunk : count;
     const T* row = x + task / chunks * count;
     A part[lanes];
-    for (int u = 0; u < lanes; ++u) part[u] = R::template start<A>();
+    for (int u = 0; u < lanes; ++u) part[u] = R::template start<A>;
     std::int64_t i = first;
     for (; i + lanes <= last; i += lanes)
       for (int u = 0; u < lanes; ++u) part[u] = r(part[u], static_cast<A>(row[i + u]));
@@ -66,7 +64,7 @@ struct ReduceColumns {
     const std::int64_t o = task / tiles, first = task % tiles * width;
     const int w = inner - first < width ? static_cast<int>(inner - first) : width;
     A part[width];
-    for (int c = 0; c < w; ++c) part[c] = R::template start<A>();
+    for (int c = 0; c < w; ++c) part[c] = R::template start<A>;
     for (std::int64_t k = 0; k < count; ++k) {
       const T* at = x + (o * count + k) * inner + first;
       if (w == width)

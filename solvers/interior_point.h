@@ -132,7 +132,7 @@ class InteriorPoint {
     dual_residual = select(running_, dual, dual_residual);
     gap = select(running_, gap_now_, gap);
     const double tolerance = options_.tolerance;
-    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_),
+    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_),  // (K2)
            QPStatus::solved, iteration);
     finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
     finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
@@ -171,7 +171,7 @@ class InteriorPoint {
   /// The Newton direction for the complementarity residual rc. (K4) to (K6)
   void newton() {
     each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] * inverse_[i]; });
-    P.multiply_C_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K11)
+    P.multiply_C_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K8)
     team_.for_each(p_, [&](int i) { dnu_[i] = -re_[i]; });
     kkt_.solve(team_, dz_, dnu_);
     P.multiply_C(team_, dz_, [&](int i, const T& Cdz) {

@@ -2,7 +2,7 @@
 // the backward pass:
 //     [ H   A'  ] [ dz  ]   [ r1 ]        H = Q + C'WC + rho I,   W = diag(lambda / s)              (K7)
 //     [ A  -dI  ] [ dnu ] = [ r2 ]
-// H is eliminated first, S = A H^-1 A' + delta I after it (K8). rho and delta are small: they make singular Q
+// H is eliminated first, S = A H^-1 A' + delta I after it (K9). rho and delta are small: they make singular Q
 // and dependent rows of A ordinary, and vanish from the answer, because the right-hand sides are the residuals
 // of the original problem (docs/optnet.md).
 //
@@ -56,13 +56,13 @@ class Kkt {
     const int n = problem_.n, p = problem_.p;
     solve_half(team, r1);  // u = L^-1 r1, with H = L L'
     if (p) {
-      const auto gap = [&](int i, const T& Yu) { r2[i] = Yu - r2[i]; };  // S dnu = A H^-1 r1 - r2   (K9)
+      const auto gap = [&](int i, const T& Yu) { r2[i] = Yu - r2[i]; };  // S dnu = A H^-1 r1 - r2   (K10)
       problem_.diagonal() ? dense::multiply(team, p, n, problem_.A, n, r1, gap)
                           : dense::multiply(team, p, n, static_cast<const T*>(Y()), ld(n), r1, gap);
       dense::solve_lower(team, p, S_, ld(p), r2);
       dense::solve_lower_transposed(team, p, S_, ld(p), r2);
     }
-    finish(team, r1, r2);  // H dz = r1 - A' dnu   (K10)
+    finish(team, r1, r2);  // H dz = r1 - A' dnu   (K11)
   }
 
  private:

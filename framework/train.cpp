@@ -1,0 +1,151 @@
+// Progress, log, interruption, curves.
+#include "framework/train.h"
+
+#include "framework/io.h"
+
+#include <nlohmann/json.hpp>
+
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+
+namespace optnet {
+
+// ---- progress --------------------------------------------------------------------------------------------------
+
+Progress::Progress(std::int64_t total, std::int64_t done)
+    : total_(std::max<std::int64_t>(total, 1)), first_(done), terminal_(isatty(STDOUT_FILENO)), begin_(Clock::now()), shown_(begin_) {}
+
+std::string Progress::time_left(std::int64_t done) const {
+  if (done <= first_) return "";
+  const std::chrono::duration<double> elapsed = Clock::now() - begin_;
+  const auto left = std::llround(elapsed.count() * static_cast<double>(total_ - done) / static_cast<double>(done - first_));
+  if (left < 60) return std::to_string(left) + " s left";
+  if (left < 3600) return std::to_string(left / 60) + " min " + std::to_string(left % 60) + " s left";
+  return std::to_string(left / 3600) + " h " + std::to_string(left / 60 % 60) + " min left";
+}
+
+void Progress::show(std::int64_t done, const std::string& text) {
+  const auto now = Clock::now();
+  if (now - shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(10))) return;
+  shown_ = now;
+  const auto filled = static_cast<std::size_t>(20 * done / total_);
+  std::string out = std::string(filled, '#') + std::string(20 - filled, '.') + "  " + text + "  " + time_left(done);
+  if (!terminal_) return line(out);
+  winsize window{};
+  // A line longer than the window would wrap, and \r would then leave its first part standing.
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1 && out.size() >= window.ws_col) out.resize(window.ws_col - 1u);
+  std::cout << "\r\033[K" << out << std::flush;
+  standing_ = true;
+}
+
+void Progress::clear() {
+  if (standing_) std::cout << "\r\033[K" << std::flush;
+  standing_ = false;
+}
+
+void Progress::line(const std::string& text) {
+  clear();
+  std::cout << text << std::endl;
+}
+
+std::string grouped(std::int64_t number) {
+  std::string out = std::to_string(number);
+  for (auto at = std::ssize(out) - 3; at > (number < 0 ? 1 : 0); at -= 3) out.insert(static_cast<std::size_t>(at), 1, ',');
+  return out;
+}
+
+// ---- log -------------------------------------------------------------------------------------------------------
+
+Log::Log(std::filesystem::path path, std::string lines) : path_(std::move(path)), lines_(std::move(lines)) { write_file(path_, lines_); }
+
+void Log::add(const nlohmann::ordered_json& record) {
+  lines_ += record.dump() + "\n";
+  write_file(path_, lines_);
+}
+
+// ---- interruption ----------------------------------------------------------------------------------------------
+
+namespace {
+
+volatile std::sig_atomic_t interrupt_flag = 0;
+extern "C" void raise_flag(int) { interrupt_flag = 1; }
+
+}  // namespace
+
+Interrupt::Interrupt() {
+  interrupt_flag = 0;
+  struct sigaction action {};
+  action.sa_handler = raise_flag;
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // caught once; writes that it meets go on
+  for (int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+}
+
+Interrupt::~Interrupt() {
+  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+}
+
+Interrupt::operator bool() const { return interrupt_flag != 0; }
+
+// ---- curves ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// A string in gnuplot's single quotes, in which only the quote itself is special.
+std::string quoted(const std::string& text) {
+  std::string out = "'";
+  for (char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
+  return out + "'";
+}
+
+void write_plot(std::ostream& out, const Plot& plot) {
+  static const char* colors[] = {"#1f6feb", "#d1495b", "#2e933c", "#8e5bd0"};
+  for (std::size_t i = 0; i < plot.curves.size(); ++i) {
+    out << "$curve" << i << " << EOD\n";
+    for (std::size_t x = 0; x < plot.curves[i].y.size(); ++x) out << x + 1 << ' ' << plot.curves[i].y[x] << '\n';
+    out << "EOD\n";
+  }
+  out << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label) << "\nset ylabel " << quoted(plot.y_label)
+      << (plot.log_y ? "\nset logscale y\nset yrange [*:*]\n" : "\nunset logscale y\nset yrange [0:*]\n") << "plot ";
+  for (std::size_t i = 0; i < plot.curves.size(); ++i) {
+    const Curve& curve = plot.curves[i];
+    out << (i ? ", " : "") << "$curve" << i << " with lines lw 2.5 dt " << (curve.dashed ? "(8,6)" : "1") << " lc rgb '" << colors[curve.color % 4]
+        << "' title " << quoted(curve.name);
+  }
+  out << "\n";
+}
+
+}  // namespace
+
+std::string draw_plots(const std::filesystem::path& png, const std::vector<Plot>& plots) {
+  std::string reason;
+  const auto write = [&](const std::string& temporary) {
+    std::ostringstream script;
+    script << "set terminal pngcairo noenhanced size " << 720 * plots.size() << ",520 font 'sans,12'\nset output " << quoted(temporary)
+           << "\nset multiplot layout 1," << plots.size()
+           << "\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset format y '%g'\n";
+    for (const Plot& plot : plots) write_plot(script, plot);
+    script << "unset multiplot\n";
+    auto* const before = std::signal(SIGPIPE, SIG_IGN);  // a shell without gnuplot may be gone before it is written to
+    std::FILE* const gnuplot = ::popen("exec gnuplot >/dev/null 2>&1", "w");
+    if (gnuplot) std::fputs(script.str().c_str(), gnuplot);
+    const int status = gnuplot ? ::pclose(gnuplot) : -1;
+    std::signal(SIGPIPE, before);
+    const bool missing = WIFEXITED(status) && WEXITSTATUS(status) == 127;
+    reason = status == 0 ? "" : missing ? "gnuplot is not installed (Debian: apt-get install gnuplot-nox)" : "gnuplot failed";
+    return status == 0;
+  };
+  try {
+    write_file(png, write);
+  } catch (const Error& error) {
+    return "no " + png.string() + ": " + (reason.empty() ? error.what() : reason);
+  }
+  return "";
+}
+
+}  // namespace optnet

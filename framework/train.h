@@ -1,0 +1,84 @@
+// What programs that train share: a progress line, a log of records, Ctrl-C as a flag, curves as a picture.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace optnet {
+
+/// A line on standard output that says how far a run is and how long it will take. On a terminal it is rewritten in
+/// place, ten times a second at most; elsewhere it is an ordinary line, once in ten seconds at most.
+class Progress {
+ public:
+  /// `total` steps in all, of which `done` were made by an earlier run.
+  explicit Progress(std::int64_t total, std::int64_t done = 0);
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() { clear(); }
+
+  /// After step number `done`: a bar, `text`, the time left.
+  void show(std::int64_t done, const std::string& text);
+  /// A line that stays.
+  void line(const std::string& text);
+  /// "3 s left" at the pace of this run so far.
+  std::string time_left(std::int64_t done) const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void clear();
+
+  std::int64_t total_, first_;
+  bool terminal_, standing_ = false;  // standing: a line that the next one overwrites
+  Clock::time_point begin_, shown_;
+};
+
+/// 1234567 as "1,234,567".
+std::string grouped(std::int64_t number);
+
+/// Records, one JSON object a line. The file is replaced as a whole by each record, so none is ever half written.
+class Log {
+ public:
+  /// Begins with the lines of an earlier run, if any. Throws Error if the file cannot be written.
+  explicit Log(std::filesystem::path path, std::string lines = "");
+  void add(const nlohmann::ordered_json& record);
+  const std::string& lines() const { return lines_; }
+
+ private:
+  std::filesystem::path path_;
+  std::string lines_;
+};
+
+/// While one is in scope, the first Ctrl-C or SIGTERM only raises a flag; the second ends the program as usual.
+class Interrupt {
+ public:
+  Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+  ~Interrupt();
+  explicit operator bool() const;
+};
+
+struct Curve {
+  std::string name;
+  std::vector<double> y;  // at x = 1, 2, ...
+  bool dashed = false;
+  int color = 0;          // curves that belong together share one
+};
+
+/// One set of axes.
+struct Plot {
+  std::string title, x_label, y_label;
+  bool log_y = false;
+  std::vector<Curve> curves;
+};
+
+/// Draws the plots side by side as a PNG, by gnuplot. Returns "" or why there is no picture: nobody should lose a
+/// run for want of one.
+std::string draw_plots(const std::filesystem::path& png, const std::vector<Plot>& plots);
+
+}  // namespace optnet

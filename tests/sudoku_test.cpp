@@ -1,0 +1,370 @@
+// The Sudoku example: its puzzles, and its two programs run as a person runs them, from the repository's root.
+#if __has_include("tests/test.h")
+#include "tests/test.h"
+#else
+#include <catch2/catch.hpp>
+#endif
+
+#include "examples/sudoku.h"
+#include "examples/sudoku_settings.h"
+#include "framework/train.h"
+
+#include <nlohmann/json.hpp>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <thread>
+
+using namespace sudoku;
+using optnet::Checkpoint;
+using optnet::Random;
+using optnet::read_file;
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder of its own for each test, gone at its end.
+struct Folder {
+  fs::path path = fs::temp_directory_path() / ("sudoku_test." + std::to_string(::getpid()));
+  Folder() { fs::remove_all(path), fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+  std::string operator/(const std::string& name) const { return (path / name).string(); }
+};
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+Outcome run(const Folder& folder, const std::string& command) {
+  const int status = std::system((command + " >" + folder / "stdout" + " 2>" + folder / "stderr" + " </dev/null").c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "stdout"), read_file(folder / "stderr")};
+}
+
+std::vector<nlohmann::json> records(const std::string& file) {
+  std::vector<nlohmann::json> out;
+  std::istringstream in(read_file(file));
+  for (std::string line; std::getline(in, line);) out.push_back(nlohmann::json::parse(line));
+  return out;
+}
+
+/// Records without what a clock says.
+std::vector<nlohmann::json> timeless(const std::string& file) {
+  auto out = records(file);
+  for (auto& record : out) record.erase("train_seconds"), record.erase("boards_per_second");
+  return out;
+}
+
+/// The same parameters, optimiser state and metrics, bit for bit.
+bool same_run(const Folder& folder, const std::string& a, const std::string& b) {
+  const Checkpoint last_a = optnet::load_safetensors(folder / a + "/last.safetensors"), last_b = optnet::load_safetensors(folder / b + "/last.safetensors");
+  if (last_a.tensors.size() != last_b.tensors.size()) return false;
+  for (const auto& [name, x] : last_a.tensors)
+    if (!last_b.tensors.contains(name) || x.to_vector<double>() != last_b.tensors.at(name).to_vector<double>()) return false;
+  return read_file(folder / a + "/model.safetensors") == read_file(folder / b + "/model.safetensors") &&
+         timeless(folder / a + "/metrics.jsonl") == timeless(folder / b + "/metrics.jsonl");
+}
+
+constexpr const char* small = "./sudoku_train --boards 600 --epochs 2 ";
+
+/// Starts a long run, sends the signal once it has finished an epoch, and returns its exit code.
+int interrupt(const Folder& folder, const std::string& out, int signal, const std::string& flags) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", ("exec ./sudoku_train " + flags + " --out " + folder / out + " >" + folder / out + ".txt 2>&1").c_str(), nullptr);
+    ::_exit(127);
+  }
+  for (int i = 0; i < 2000 && (!fs::exists(folder / out + "/metrics.jsonl") || fs::file_size(folder / out + "/metrics.jsonl") == 0); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ::kill(child, signal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace
+
+// ---- puzzles ---------------------------------------------------------------------------------------------------
+
+TEST_CASE("there are 288 different grids and all obey the rules", "[sudoku]") {
+  const std::vector<Board>& grids = all_grids();
+  CHECK(std::set<Board>(grids.begin(), grids.end()).size() == 288);
+  for (const Board& grid : grids)
+    for (int a = 0; a < 16; ++a)
+      for (int b = 0; b < a; ++b) {
+        const bool meet = a / 4 == b / 4 || a % 4 == b % 4 || (a / 8 == b / 8 && a % 4 / 2 == b % 4 / 2);
+        if (meet) REQUIRE(grid[a] != grid[b]);
+      }
+  CHECK_FALSE(obeys_rules(parse("1234123412341234")));
+  CHECK_FALSE(obeys_rules(parse("1234341221434320")));
+}
+
+TEST_CASE("generated puzzles differ, have one solution each, and follow from the seed", "[sudoku]") {
+  Random random{7, 0}, again{7, 0}, other{8, 0};
+  const std::vector<Puzzle> puzzles = make_puzzles(random, 2000);
+  std::set<Board> givens, grids;
+  for (const Puzzle& puzzle : puzzles) {
+    const std::vector<Board> found = solutions(puzzle.givens);
+    REQUIRE(found.size() == 1);
+    REQUIRE(found[0] == puzzle.solution);
+    givens.insert(puzzle.givens), grids.insert(puzzle.solution);
+  }
+  CHECK(givens.size() == 2000);
+  CHECK(grids.size() > 280);  // uniform over 288
+  const auto texts = [](const std::vector<Puzzle>& list) {
+    std::string all;
+    for (const Puzzle& puzzle : list) all += to_string(puzzle.givens);
+    return all;
+  };
+  CHECK(texts(make_puzzles(again, 2000)) == texts(puzzles));
+  CHECK(texts(make_puzzles(other, 2000)) != texts(puzzles));
+}
+
+TEST_CASE("no part of a split shares a puzzle with another, and by grids no solution either", "[sudoku]") {
+  Random random{1, 0};
+  std::vector<Puzzle> puzzles = make_puzzles(random, 2000);
+  puzzles.insert(puzzles.end(), puzzles.begin(), puzzles.begin() + 100);  // repeats, as a file may have them
+  for (const SplitBy by : {SplitBy::puzzles, SplitBy::grids}) {
+    const Split parts = split(puzzles, by, random);
+    CHECK(parts.train.size() + parts.validation.size() + parts.test.size() == 2100);
+    CHECK(parts.test.size() >= 210);
+    CHECK(parts.test.size() < 240);
+    CHECK(parts.validation.size() >= 105);
+    CHECK_NOTHROW(check_split(parts, by));
+    Split leaking = parts;
+    leaking.train.push_back(parts.test[3]);
+    CHECK_THROWS_WITH(check_split(leaking, by), Contains("in the training set too") && Contains("test puzzle"));
+  }
+  CHECK_THROWS_WITH(split({puzzles.begin(), puzzles.begin() + 5}, SplitBy::puzzles, random), Contains("too few to split"));
+}
+
+TEST_CASE("boards are read, printed, encoded and decoded without loss", "[sudoku]") {
+  const Board board = parse("10.4002003003.04");
+  CHECK(to_string(board) == "1004002003003004");
+  CHECK(decode(encode(all_grids())) == all_grids());
+  const optnet::Tensor x = encode(std::vector<Board>{board});
+  CHECK(x.shape() == optnet::Shape{1, 64});
+  CHECK(sum(x).item() == 6);
+  CHECK(x(0, 0) == 1);
+  CHECK(x(0, 4) == 0);
+  CHECK(x(0, 15) == 1);
+  CHECK_THROWS_WITH(parse("123"), Contains("16 digits") && Contains("got 3"));
+  CHECK_THROWS_WITH(parse("1234567890123456"), Contains("character 5 is '5'"));
+}
+
+TEST_CASE("an error in a file of puzzles names the file, the line and the fault", "[sudoku]") {
+  const Folder folder;
+  const std::string file = folder / "mine.txt";
+  const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
+  write("# mine\n\n0020300000040100\r\n");
+  CHECK(read_puzzles(file).size() == 1);
+  write("0020300000040100\n00203000\n");
+  CHECK_THROWS_WITH(read_puzzles(file), Contains(file + ": line 2: ") && Contains("got 8 characters"));
+  write("0020300000040100\n0000000000000000\n");
+  CHECK_THROWS_WITH(read_puzzles(file), Contains("line 2") && Contains("288 solutions"));
+  CHECK(read_boards(file).size() == 2);
+  write("1100000000000000\n");
+  CHECK_THROWS_WITH(read_puzzles(file), Contains("line 1") && Contains("no solution"));
+  write("\n");
+  CHECK_THROWS_WITH(read_puzzles(file), Contains("holds no puzzle"));
+  CHECK_THROWS_WITH(read_puzzles(folder / "none"), Contains("no such file"));
+}
+
+// ---- what trainers share ---------------------------------------------------------------------------------------
+
+TEST_CASE("a log is whole after every record", "[train]") {
+  const Folder folder;
+  optnet::Log log(folder / "log.jsonl", "{\"old\":1}\n");
+  log.add({{"event", "epoch"}, {"loss", 0.5}});
+  CHECK(read_file(folder / "log.jsonl") == "{\"old\":1}\n{\"event\":\"epoch\",\"loss\":0.5}\n");
+  CHECK_THROWS_AS(optnet::Log("/nowhere/log.jsonl"), optnet::Error);
+}
+
+TEST_CASE("large numbers are grouped", "[train]") {
+  CHECK(optnet::grouped(7) == "7");
+  CHECK(optnet::grouped(1000) == "1,000");
+  CHECK(optnet::grouped(-123) == "-123");
+  CHECK(optnet::grouped(1234567) == "1,234,567");
+}
+
+TEST_CASE("curves cannot cost a run: without gnuplot there is a reason instead", "[train]") {
+  const Folder folder;
+  const std::vector<optnet::Plot> plots{{"it's", "epoch", "%", true, {{"a", {1, 0.1, 0.01}, false, 0}}}};
+  const std::string path = std::getenv("PATH");
+  ::setenv("PATH", (folder / "empty").c_str(), 1);
+  CHECK_THAT(optnet::draw_plots(folder / "curves.png", plots), Contains("gnuplot is not installed"));
+  ::setenv("PATH", path.c_str(), 1);
+  CHECK_FALSE(fs::exists(folder / "curves.png"));
+  if (optnet::draw_plots(folder / "curves.png", plots).empty()) CHECK(read_file(folder / "curves.png").starts_with("\x89PNG"));
+}
+
+// ---- sudoku_train ----------------------------------------------------------------------------------------------
+
+TEST_CASE("a training run writes its metrics, parameters and pictures", "[sudoku][program]") {
+  const Folder folder;
+  const Outcome optnet = run(folder, "./sudoku_train --boards 600 --epochs 1 --out " + folder / "new/run");
+  INFO(optnet.err);
+  REQUIRE(optnet.code == 0);
+  for (const char* name : {"metrics.jsonl", "model.safetensors", "last.safetensors", "boards.png"}) CHECK(fs::file_size(folder / "new/run/" + name) > 0);
+  const auto metrics = records(folder / "new/run/metrics.jsonl");
+  REQUIRE(metrics.size() == 2);
+  const std::string text = read_file(folder / "new/run/metrics.jsonl"), last = text.substr(text.find('\n') + 1);
+  CHECK_THAT(last, Catch::Matchers::StartsWith(R"({"event":"final","model":"optnet","seed":0,"epochs":1,"test_boards":60,"test_boards_wrong":)"));
+  CHECK(metrics[1].size() == 7);
+  CHECK(metrics[1]["train_seconds"].is_number_float());
+  CHECK(optnet.out.find('\r') == std::string::npos);
+  CHECK_THAT(optnet.out, Contains("epoch 1/1") && Contains("boards/s") && Contains("left"));
+
+  const Outcome mlp = run(folder, "./sudoku_train --model mlp --boards 600 --epochs 2 --out " + folder / "new/run");
+  REQUIRE(mlp.code == 0);
+  CHECK_THAT(mlp.out, Contains("OptNet ") && Contains("MLP "));  // the table
+  CHECK(records(folder / "new/run/metrics.jsonl").back()["model"] == "mlp");
+  CHECK(records(folder / "new/run/metrics.optnet.jsonl").back()["model"] == "optnet");
+  CHECK(optnet::load_safetensors(folder / "new/run/model.safetensors").metadata.at("model") == "optnet");
+}
+
+TEST_CASE("one seed fixes a run, whatever the number of threads", "[sudoku][program]") {
+  const Folder folder;
+  REQUIRE(run(folder, small + ("--seed 5 --threads 1 --out " + folder / "a")).code == 0);
+  REQUIRE(run(folder, small + ("--seed 5 --threads 2 --out " + folder / "b")).code == 0);
+  REQUIRE(run(folder, small + ("--seed 6 --threads 2 --out " + folder / "c")).code == 0);
+  CHECK(same_run(folder, "a", "b"));
+  CHECK_FALSE(same_run(folder, "a", "c"));
+}
+
+TEST_CASE("a run that Ctrl-C stopped goes on bit for bit", "[sudoku][program]") {
+  const Folder folder;
+  const std::string flags = "--boards 1500 --epochs 4 --batch 20 --split grids";
+  REQUIRE(run(folder, "./sudoku_train " + flags + " --out " + folder / "whole").code == 0);
+  REQUIRE(interrupt(folder, "parts", SIGINT, flags) == 130);
+  CHECK_THAT(read_file(folder / "parts.txt"), Contains("to go on: ./sudoku_train --resume " + folder / "parts/last.safetensors"));
+  for (const char* name : {"metrics.jsonl", "model.safetensors", "last.safetensors", "boards.png"}) CHECK(fs::exists(folder / "parts/" + name));
+  CHECK(records(folder / "parts/metrics.jsonl").back()["event"] == "epoch");
+  const Outcome resumed = run(folder, "./sudoku_train --resume " + folder / "parts/last.safetensors");
+  INFO(resumed.err);
+  REQUIRE(resumed.code == 0);
+  CHECK(same_run(folder, "whole", "parts"));
+  CHECK(records(folder / "parts/metrics.jsonl").size() == 5);
+
+  REQUIRE(interrupt(folder, "term", SIGTERM, flags) == 130);
+  const Outcome refused = run(folder, "./sudoku_train --seed 3 --resume " + folder / "term/last.safetensors");
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.err, Contains("--seed") && Contains("'3' contradicts") && Contains("'0'"));
+}
+
+TEST_CASE("people can train on their own puzzles", "[sudoku][program]") {
+  const Folder folder;
+  Random random{3, 0};
+  std::ofstream file(folder / "mine.txt");
+  for (const Puzzle& puzzle : make_puzzles(random, 200)) file << to_string(puzzle.givens) << '\n';
+  file.close();
+  CHECK(run(folder, "./sudoku_train --epochs 1 --puzzles " + folder / "mine.txt" + " --out " + folder / "run").code == 0);
+  CHECK(records(folder / "run/metrics.jsonl").back()["test_boards"] == 20);
+  std::ofstream(folder / "mine.txt", std::ios::app) << "12341234\n";
+  const Outcome bad = run(folder, "./sudoku_train --puzzles " + folder / "mine.txt" + " --out " + folder / "run");
+  CHECK(bad.code == 2);
+  CHECK_THAT(bad.err, Contains("mine.txt: line 201: "));
+}
+
+TEST_CASE("a bad flag is refused by name, with its value and the remedy", "[sudoku][program]") {
+  const Folder folder;
+  std::ofstream(folder / "damaged") << "no tensors at all";
+  const struct { std::string flags, named, said; } cases[] = {
+      {"--model resnet", "--model", "must be optnet or mlp; got 'resnet'"},
+      {"--epochs 0", "--epochs", "whole number from 1"},
+      {"--epochs 1.5", "--epochs", "got '1.5'"},
+      {"--batch -3", "--batch", "got '-3'"},
+      {"--lr -0.1", "--lr", "must be a positive number, such as 0.1; got '-0.1'"},
+      {"--lr nan", "--lr", "got 'nan'"},
+      {"--lr inf", "--lr", "got 'inf'"},
+      {"--eps 0", "--eps", "must be a positive number"},
+      {"--model mlp --eps 0.1", "--eps", "only the model optnet"},
+      {"--seed x", "--seed", "got 'x'"},
+      {"--threads 0", "--threads", "from 1 to 1024"},
+      {"--boards 19", "--boards", "from 20"},
+      {"--split boxes", "--split", "must be puzzles or grids; got 'boxes'"},
+      {"--puzzles /nowhere/p.txt", "--puzzles", "/nowhere/p.txt: there is no such file"},
+      {"--boards 100 --puzzles /nowhere/p.txt", "--boards", "leave one of the two out"},
+      {"--resume /nowhere/last.safetensors", "--resume", "there is no such file"},
+      {"--resume " + folder / "damaged", "--resume", "not a safetensors file"},
+      {"--out " + folder / "damaged/run", "--out", "writable"},
+      {"--epochs", "--epochs", "missing"},
+      {"--rate 3", "--rate", "not expected"},
+  };
+  for (const auto& [flags, named, said] : cases) {
+    const std::string out = flags.starts_with("--out") ? "" : "--out " + folder / "run ";
+    const Outcome outcome = run(folder, "./sudoku_train " + out + flags);
+    INFO(flags << ": " << outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, Contains(named) && Contains(said));
+  }
+  CHECK(run(folder, "./sudoku_train --help").code == 0);
+}
+
+TEST_CASE("a checkpoint that was tampered with is refused", "[sudoku][program]") {
+  const Folder folder;
+  REQUIRE(run(folder, "./sudoku_train --boards 100 --epochs 1 --out " + folder / "run").code == 0);
+  const Checkpoint whole = optnet::load_safetensors(folder / "run/last.safetensors");
+  const auto refuses = [&](const Checkpoint& changed, const std::string& said) {
+    optnet::save_safetensors(folder / "run/changed.safetensors", changed.tensors, changed.metadata);
+    const Outcome outcome = run(folder, "./sudoku_train --resume " + folder / "run/changed.safetensors");
+    INFO(outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, Contains("--resume") && Contains(said));
+  };
+  Checkpoint changed = whole;
+  changed.tensors.erase("model.rules.A");
+  refuses(changed, "rules.A");
+  changed = whole;
+  changed.metadata["state"] = "{";
+  refuses(changed, "parse error");
+  changed = whole;
+  changed.metadata["seed"] = "4";
+  refuses(changed, "its puzzles are not those");
+  changed = whole;
+  changed.metadata.erase("lr");
+  refuses(changed, "'lr'");
+  const std::string bytes = read_file(folder / "run/last.safetensors");
+  std::ofstream(folder / "run/cut.safetensors", std::ios::binary) << bytes.substr(0, bytes.size() - 100);
+  CHECK(run(folder, "./sudoku_train --resume " + folder / "run/cut.safetensors").code == 2);
+}
+
+// ---- sudoku_solve ----------------------------------------------------------------------------------------------
+
+TEST_CASE("sudoku_solve answers, and says which answers are wrong", "[sudoku][program]") {
+  const Folder folder;
+  const Outcome missing = run(folder, "./sudoku_solve 0020300000040100 --model " + folder / "none");
+  CHECK(missing.code != 0);
+  CHECK_THAT(missing.err, Contains("run ./sudoku_train first"));
+
+  REQUIRE(run(folder, "./sudoku_train --boards 4000 --epochs 6 --out " + folder / "run").code == 0);
+  const std::string solve = "./sudoku_solve --model " + folder / "run/model.safetensors ";
+  const Outcome good = run(folder, solve + "0020300000040100");
+  CHECK(good.code == 0);
+  CHECK(good.out == "1423324123144132\n");
+  CHECK(good.err.empty());
+
+  std::ofstream(folder / "two") << "0020300000040100\n1100000000000000\n";
+  const Outcome two = run(folder, solve + folder / "two");
+  CHECK(two.code == 1);
+  CHECK(std::count(two.out.begin(), two.out.end(), '\n') == 2);
+  CHECK_THAT(two.err, Contains("puzzle 2, 1100000000000000: the puzzle has no solution") && Contains("1 of 2 answers"));
+
+  for (const char* bad : {"123", "12345678901234567", "1235000000000000", "/nowhere/puzzles.txt"}) {
+    const Outcome outcome = run(folder, solve + bad);
+    INFO(outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, Contains("PUZZLE|FILE") && Contains(bad));
+  }
+  CHECK(run(folder, "./sudoku_solve").code == 2);
+  std::ofstream(folder / "damaged") << "{}";
+  const Outcome damaged = run(folder, "./sudoku_solve 0020300000040100 --model " + folder / "damaged");
+  CHECK(damaged.code == 2);
+  CHECK_THAT(damaged.err, Contains("not a safetensors file"));
+}

@@ -51,7 +51,10 @@ int cholesky_one(std::int64_t n, T* a) {
     info = LAPACKE_spotrf_work(LAPACK_ROW_MAJOR, 'L', size, a, size);
   else
     info = LAPACKE_dpotrf_work(LAPACK_ROW_MAJOR, 'L', size, a, size);
-  for (std::int64_t i = 0; i < n; ++i) std::fill(a + i * n + i + 1, a + (i + 1) * n, T(0));
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::fill(a + i * n + i + 1, a + (i + 1) * n, T(0));
+    if (info == 0 && !(a[i * n + i] > 0)) info = static_cast<int>(i) + 1;  // NaN, which OpenBLAS lets pass
+  }
   return info;
 }
 

@@ -34,7 +34,7 @@ Tensor read_tensor(const std::string& where, const json& entry, std::string_view
   for (const json& size : sizes) {
     check(size.is_number_unsigned(), where, ": sizes must be whole and not negative; got ", sizes.dump());
     const auto n = size.get<std::uint64_t>();
-    check(n == 0 || bytes <= data.size() / n, where, ": a shape of ", sizes.dump(), " takes more than the file's ", data.size(), " bytes");
+    check(n <= INT64_MAX && (n == 0 || bytes <= data.size() / n), where, ": a shape of ", sizes.dump(), " takes more than the file's ", data.size(), " bytes");
     bytes *= n;
     shape.push_back(static_cast<std::int64_t>(n));
   }
@@ -100,9 +100,13 @@ Checkpoint load_safetensors(const std::filesystem::path& path) {
 
   const std::string_view data = std::string_view(content).substr(sizeof length + length);
   Checkpoint out;
+  std::uint64_t used = 0;  // the format allows no overlaps and no gaps
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") {
-      out.tensors[name] = read_tensor(file + ": '" + name + "'", entry, data);
+      const Tensor x = read_tensor(file + ": '" + name + "'", entry, data);
+      used += static_cast<std::uint64_t>(x.numel()) * size_of(x.dtype());
+      check(used <= data.size(), file, ": '", name, "' overlaps another tensor");
+      out.tensors[name] = x;
       continue;
     }
     check(entry.is_object(), file, ": __metadata__ must be an object of strings");
@@ -111,6 +115,7 @@ Checkpoint load_safetensors(const std::filesystem::path& path) {
       out.metadata[key] = value.get<std::string>();
     }
   }
+  check(used == data.size(), file, ": it has ", data.size(), " bytes of data, of which its tensors take ", used);
   return out;
 }
 

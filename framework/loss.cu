@@ -37,7 +37,8 @@ Var cross_entropy(const Var& logits, const Tensor& labels) {
     check(label >= 0 && label < logits.size(1), "cross_entropy: a label must lie in [0, ", logits.size(1), "); got ", label);
   const Tensor hot = one_hot(labels, logits.size(1), logits.dtype()), log_p = log_softmax(logits.value());
   const double batch = static_cast<double>(logits.size(0));
-  return record("cross_entropy", -sum(log_p * hot) / batch,
+  const Tensor picked = where(hot, log_p, number_like(0, log_p));  // no product: a class of logit -inf has log_p -inf
+  return record("cross_entropy", -sum(picked) / batch,
                 Wrt{logits, [=](const Tensor& dy) { return (exp(log_p) - hot) * (dy / batch); }});
 }
 

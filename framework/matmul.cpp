@@ -19,6 +19,13 @@ Tensor expand(const Tensor& x, const Shape& batch) {
   return target == x.shape() ? x : x + zeros(target, x.dtype(), x.device());
 }
 
+/// [..., m, k] as the single matrix of all its rows.
+Tensor as_rows(const Tensor& x) {
+  std::int64_t rows = 1;
+  for (int d = 0; d < x.rank() - 1; ++d) rows *= x.size(d);
+  return x.reshape(Shape{rows, x.size(-1)});
+}
+
 void check_matrix(const char* op, const Tensor& x) {
   check(x.defined() && x.rank() >= 2, op, ": needs matrices, at least two axes (use reshape); got ", x.shape());
 }
@@ -68,17 +75,14 @@ Tensor matmul(const Tensor& a, const Tensor& b, Matmul options) {
 
 Var matmul(const Var& a, const Var& b, Matmul options) {
   const bool ta = options.transpose_a, tb = options.transpose_b;
-  if (a.rank() > 2 && b.rank() == 2 && !ta) {  // the same single tall product, so that db is one product too
-    Shape shape = a.shape();
-    shape[a.rank() - 1] = b.size(tb ? 0 : 1);
-    return reshape(matmul(reshape(a, {-1, a.size(-1)}), b, options), shape);
-  }
+  const bool tall = a.rank() > 2 && b.rank() == 2 && !ta;  // the value is a single tall product, and so is db
   // c = op(a) op(b):  d op(a) = dc op(b)',  d op(b) = op(a)' dc;  a transposed factor transposes its gradient.
   return record("matmul", matmul(a.value(), b.value(), options),
                 Wrt{a, [b = b.value(), ta, tb](const Tensor& dc) {
                       return ta ? matmul(b, dc, {.transpose_a = tb, .transpose_b = true}) : matmul(dc, b, {.transpose_b = !tb});
                     }},
-                Wrt{b, [a = a.value(), ta, tb](const Tensor& dc) {
+                Wrt{b, [a = tall ? as_rows(a.value()) : a.value(), ta, tb, tall](const Tensor& dy) {
+                      const Tensor dc = tall ? as_rows(dy) : dy;
                       return tb ? matmul(dc, a, {.transpose_a = true, .transpose_b = ta}) : matmul(a, dc, {.transpose_a = !ta});
                     }});
 }

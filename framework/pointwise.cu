@@ -121,7 +121,9 @@ Var minimum(const Var& a, const Var& b) {
 Tensor pow(const Tensor& x, double p) { return map_floating("pow", Pow{p}, x); }
 Var pow(const Var& x, double p) {
   return record("pow", pow(x.value(), p),
-                Wrt{x, [x = x.value(), p](const Tensor& dy) { return dy * (p * pow(x, p - 1)); }});
+                Wrt{x, [x = x.value(), p](const Tensor& dy) {  // x^0 is constant, at 0 too
+                  return p == 0 ? zeros(dy.shape(), dy.dtype(), dy.device()) : dy * (p * pow(x, p - 1));
+                }});
 }
 
 Tensor exp(const Tensor& x) { return map_floating("exp", Exp{}, x); }

@@ -16,6 +16,7 @@ namespace optnet {
 class Shape {
  public:
   static constexpr int max_rank = 8;
+  static constexpr std::int64_t most_elements = std::int64_t{1} << 59;  // so that a size in bytes is a number too
 
   Shape() = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(sizes.begin(), sizes.end()) {}
@@ -34,7 +35,8 @@ class Shape {
   /// The number of elements: the product of the sizes, 1 for a scalar.
   std::int64_t numel() const {
     std::int64_t n = 1;
-    for (std::int64_t size : *this) n *= size;
+    for (std::int64_t size : *this)
+      check(!__builtin_mul_overflow(n, size, &n) && n <= most_elements, "shape: too many elements; got ", *this);
     return n;
   }
 

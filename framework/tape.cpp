@@ -19,6 +19,7 @@ const Tensor& Param::value() const {
 }
 
 void Param::set(Tensor value) {
+  check(value.defined(), "param: the new value is absent (a default-constructed Tensor)");
   check(value.shape() == shape() && value.dtype() == dtype(), "param: a new value must keep ", dtype(), shape(),
         "; got ", value.dtype(), value.shape());
   *cell_ = std::move(value);
@@ -98,8 +99,8 @@ Gradients Tape::gradients(const Var& loss) const {
 
 Tensor Gradients::operator[](const Var& x) const {
   check(x.tape_ == tape_ && x.slot_ >= 0, "gradients: this Var is a constant, or of another tape; watch() it first");
-  const Tensor& dx = slots_[static_cast<std::size_t>(x.slot_)];
-  return dx.defined() ? dx : zeros(x.shape(), x.dtype(), x.value().device());
+  const auto slot = static_cast<std::size_t>(x.slot_);  // past the end if it was recorded after the gradients
+  return slot < slots_.size() && slots_[slot].defined() ? slots_[slot] : zeros(x.shape(), x.dtype(), x.value().device());
 }
 
 Tensor Gradients::operator[](const Param& param) const {
@@ -119,11 +120,15 @@ Var record(const char* op, Tensor value, const std::vector<Var>& inputs,
   // The inputs of a node are walked one after another with the same dy, so the first computes for all.
   auto shared = std::make_shared<std::vector<Tensor>>();
   std::vector<Tape::Input> kept;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
+  const std::size_t count = inputs.size();
+  for (std::size_t i = 0; i < count; ++i) {
     if (!inputs[i].tracked()) continue;
     const bool first = kept.empty();
     Tape::keep(kept, inputs[i], [=](const Tensor& dy) {
-      if (first) *shared = pullback(dy);
+      if (first) {
+        *shared = pullback(dy);
+        check(shared->size() == count, op, ": the pullback must return a gradient for each of ", count, " inputs; got ", shared->size());
+      }
       return std::move((*shared)[i]);
     });
   }

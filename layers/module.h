@@ -28,6 +28,7 @@ class Module {
   /// Declares a child:  `Linear inner = child("inner", Linear{16, 16});`
   template <class M>
   M child(const std::string& name, M module) {
+    for (const auto& [taken, ignored] : state_->children) check(taken != name, "module: child '", name, "' is declared twice");
     state_->children.emplace_back(name, static_cast<const Module&>(module).state_);
     return module;
   }

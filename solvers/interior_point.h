@@ -52,10 +52,10 @@ class InteriorPoint {
       each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
       newton();
       const T share = mu_after(longest_step()) / max(mu_, T(1e-300));
-      const MaskOf<T> stalled = mu_ > 0.5 * last_mu_;                 // then the second-order term leads in circles:
+      const MaskOf<T> stalled = mu_ > 0.5 * past_mu_[1];               // then the second-order term leads in circles:
       const T sigma = select(stalled, T(0.3), share * share * share);  // (K13)
       const T second = select(stalled, T(0.0), T(1.0));               // a plain centred step gets out of them
-      last_mu_ = mu_;
+      past_mu_[1] = past_mu_[0], past_mu_[0] = mu_;
 
       each_side([&](int i) { rc_[i] = P.mask[i] * (s[i] * lambda[i] + second * ds_[i] * dlambda_[i] - sigma * mu_); });  // (K14)
       newton();
@@ -90,7 +90,7 @@ class InteriorPoint {
     q_size_ = 1.0 + norm(n_, P.q);
     bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d));
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
-    last_mu_ = 1e300;
+    past_mu_[0] = past_mu_[1] = 1e300;
     running_ = T(0.0) < T(1.0);
     for (int i = 0; i < lanes_of<T>; ++i) status[i] = QPStatus::max_iterations, iterations[i] = 0;
   }
@@ -218,7 +218,7 @@ class InteriorPoint {
   T* factors_;
   Kkt<T, E> kkt_;
   T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *v_, *scratch_;
-  T q_size_, bd_size_, sides_, mu_, last_mu_, gap_now_;
+  T q_size_, bd_size_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };
 

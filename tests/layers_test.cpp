@@ -1,0 +1,190 @@
+// Modules and the ordinary layers: names, modes, initial values, and a module of one's own.
+#include "tests/test.h"
+
+namespace {
+
+std::vector<std::string> names(const Module& module) {
+  std::vector<std::string> out;
+  for (const auto& [name, param] : module.parameters()) out.push_back(name);
+  return out;
+}
+
+using Names = std::vector<std::string>;
+
+/// A layer as a user would write it.
+struct Residual : Module {
+  Linear inner = child("inner", Linear{4, 4}), outer = child("outer", Linear{4, 4, {.bias = false}});
+  Param scale = param("scale", ones({4}));
+  Var operator()(const Var& x) const { return x + scale * outer(relu(inner(x))); }
+};
+
+struct Twice : Module {
+  Linear shared = child("shared", Linear{3, 3});
+  Dropout drop = child("drop", Dropout{0.5});
+  Var operator()(const Var& x) const { return shared(drop(shared(x))); }
+};
+
+}  // namespace
+
+TEST_CASE("parameters are named by their place, as PyTorch's are", "[layers]") {
+  const Sequential net{Linear{4, 3}, ReLU{}, Linear{3, 2, {.bias = false}}, Residual{}};
+  CHECK(names(net) == Names{"0.weight", "0.bias", "2.weight", "3.scale", "3.inner.weight", "3.inner.bias", "3.outer.weight"});
+  CHECK(names(Sequential{Sequential{Linear{1, 1}}, Tanh{}}) == Names{"0.0.weight", "0.0.bias"});
+  CHECK(names(ReLU{}).empty());
+  CHECK(names(Sequential{}).empty());
+}
+
+TEST_CASE("a linear layer is x W' + b, over any leading axes", "[layers]") {
+  seed(1);
+  const Linear layer{3, 2};
+  const Tensor x = uniform(default_random(), {5, 4, 3}), W = layer.weight.value(), b = layer.bias.value();
+  CHECK(W.shape() == Shape{2, 3});
+  CHECK(b.shape() == Shape{2});
+  const Tensor y = layer(x).value();
+  CHECK(y.shape() == Shape{5, 4, 2});
+  for (int i = 0; i < 5; ++i)
+    for (int j = 0; j < 4; ++j)
+      for (int o = 0; o < 2; ++o) CHECK(y(i, j, o) == Approx(b(o) + x(i, j, 0) * W(o, 0) + x(i, j, 1) * W(o, 1) + x(i, j, 2) * W(o, 2)));
+  const Linear bare{3, 2, {.bias = false, .dtype = float64}};
+  CHECK(names(bare) == Names{"weight"});
+  CHECK(bare(ones({2, 3}, float64)).dtype() == float64);
+  CHECK(layer(zeros({0, 3})).shape() == Shape{0, 2});
+}
+
+TEST_CASE("a linear layer's gradients are right, for it and for its input", "[layers][gradient]") {
+  Linear layer{3, 2, {.dtype = float64}};
+  const auto f = [&](const std::vector<Var>& v) { return tanh(matmul(v[0], v[1], {.transpose_b = true}) + v[2]); };
+  Random random{2};
+  const Tensor x = random_tensor(random, {4, 3});
+  CHECK(gradcheck(f, {x, layer.weight.value(), layer.bias.value()}));
+  Tape tape;
+  const Gradients g = tape.gradients(sum(tanh(layer(x))));
+  const Var W = tape.watch(layer.weight.value()), b = tape.watch(layer.bias.value());
+  const Gradients same = tape.gradients(sum(f({x, W, b})));
+  CHECK(same_bits(g[layer.weight], same[W]));
+  CHECK(same_bits(g[layer.bias], same[b]));
+}
+
+TEST_CASE("initial weights are uniform within PyTorch's bound", "[layers]") {
+  seed(3);
+  const Linear layer{100, 400};
+  for (const Param& param : {layer.weight, layer.bias}) {
+    const Tensor x = param.value();
+    CHECK(max(abs(x)).item() <= 0.1);
+    CHECK(max(x).item() > 0.099);
+    CHECK(min(x).item() < -0.099);
+    CHECK(std::abs(mean(x).item()) < 0.015);
+  }
+  CHECK(mean(pow(layer.weight.value(), 2)).item() == Approx(0.01 / 3).epsilon(0.02));
+  seed(3);
+  CHECK(same_bits(Linear(100, 400).weight.value(), layer.weight.value()));
+}
+
+TEST_CASE("layers refuse inputs and sizes that make no sense", "[layers]") {
+  CHECK(error_of([] { Linear(0, 3); }) == "Linear: sizes must be positive; got in = 0, out = 3");
+  CHECK(error_of([] { Linear(3, -1); }) == "Linear: sizes must be positive; got in = 3, out = -1");
+  CHECK_THAT(error_of([] { Linear(3, 2)(ones({4, 2})); }), Contains("Linear: input must be [") && Contains("got [4, 2]"));
+  CHECK(error_of([] { Linear(3, 2)(ones({4, 3}, float64)); }) != "");
+  CHECK(error_of([] { Dropout(1); }) == "Dropout: p must lie in [0, 1); got 1");
+  CHECK(error_of([] { Dropout(-0.1); }) == "Dropout: p must lie in [0, 1); got -0.1");
+}
+
+TEST_CASE("modules refuse a name that is taken", "[layers]") {
+  struct Params : Module {
+    Param a = param("a", ones({1})), b = param("a", ones({1}));
+  };
+  struct Children : Module {
+    Linear a = child("a", Linear{1, 1}), b = child("a", Linear{1, 1});
+  };
+  CHECK(error_of([] { Params{}; }) == "module: parameter 'a' is declared twice");
+  CHECK(error_of([] { Children{}; }) == "module: child 'a' is declared twice");
+}
+
+TEST_CASE("dropout keeps the mean and zeroes its share, in training only", "[layers]") {
+  seed(4);
+  Dropout layer{0.3};
+  const Tensor x = full({100, 1000}, 2);
+  const Tensor y = layer(x).value();
+  const double zero = mean(equal(y, full({}, 0))).item();
+  CHECK(std::abs(zero - 0.3) < 5 * std::sqrt(0.3 * 0.7 / 1e5));
+  CHECK(mean(y).item() == Approx(2).epsilon(0.02));
+  CHECK(max(y).item() == Approx(2 / 0.7));
+  CHECK_FALSE(same_bits(layer(x).value(), y));  // another mask each time
+  layer.eval();
+  CHECK(same_bits(layer(x).value(), x));
+  layer.train();
+  seed(4);
+  CHECK(same_bits(layer(x).value(), y));
+  const std::uint64_t before = default_random().next;
+  CHECK(same_bits(Dropout{0}(x).value(), x));
+  CHECK(default_random().next == before);
+}
+
+TEST_CASE("dropout's gradient has the mask of its value", "[layers]") {
+  seed(5);
+  const Dropout layer{0.5};
+  Tape tape;
+  const Var x = tape.watch(ones({1000})), y = layer(x);
+  CHECK(same_bits(tape.gradients(sum(y))[x], y.value()));
+}
+
+TEST_CASE("train and eval reach every module below", "[layers]") {
+  Sequential net{Linear{3, 3}, Sequential{Dropout{0.9}}, Twice{}};
+  CHECK(net.training());
+  const Tensor x = ones({2, 3});
+  net.eval();
+  CHECK_FALSE(net.training());
+  CHECK(same_bits(net(x).value(), net(x).value()));
+  net.train();
+  CHECK_FALSE(same_bits(net(x).value(), net(x).value()));
+}
+
+TEST_CASE("copies of a module share parameters and mode", "[layers]") {
+  Twice module;
+  Twice copy = module;
+  CHECK(names(module) == Names{"shared.weight", "shared.bias"});
+  copy.eval();
+  CHECK_FALSE(module.training());
+  CHECK_FALSE(module.drop.training());
+  auto params = copy.parameters();
+  params[0].second.set(zeros({3, 3}));
+  CHECK(same_bits(module.shared.weight.value(), zeros({3, 3})));
+
+  const Linear shared{3, 3};  // in two places of a net: one leaf, the sum of two gradients
+  const Sequential net{shared, Tanh{}, shared};
+  Tape tape;
+  const Var loss = sum(net(ones({1, 3})));
+  const Gradients g = tape.gradients(loss);
+  const Var W = tape.watch(shared.weight.value()), V = tape.watch(shared.weight.value());
+  const auto layer = [&](const Var& x, const Var& w) { return matmul(x, w, {.transpose_b = true}) + Var(shared.bias.value()); };
+  const Gradients parts = tape.gradients(sum(layer(tanh(layer(ones({1, 3}), W)), V)));
+  CHECK(max_difference(g[shared.weight], parts[W] + parts[V]) < 1e-6);
+}
+
+TEST_CASE("a sequence takes functions and lambdas as layers", "[layers]") {
+  const Sequential net{[](const Var& x) { return x * 2.0; }, Tanh{}, [](const Var& x) { return reshape(x, {-1}); }, Sigmoid{}};
+  const Tensor x = arange(0, 6, 1, float64).reshape({2, 3}) / 10.0;
+  CHECK(same_bits(net(x).value(), sigmoid(tanh(x * 2.0)).reshape({-1})));
+  CHECK(same_bits(Sequential{}(x).value(), x));
+  CHECK(names(Sequential{[](const Var& x) { return x; }, Linear{1, 1}}) == Names{"1.weight", "1.bias"});
+  Sequential grown;
+  grown.add(Linear{2, 2});
+  grown.add(ReLU{});
+  CHECK(names(grown) == Names{"0.weight", "0.bias"});
+  CHECK(min(grown(ones({1, 2})).value()).item() >= 0);
+}
+
+TEST_CASE("a module of one's own learns", "[layers]") {
+  seed(6);
+  Residual module;
+  Adam adam{module.parameters(), {.lr = 0.03}};
+  const Tensor x = normal(default_random(), {64, 4}), target = tanh(x * 2.0);
+  double first = 0, last = 0;
+  for (int i = 0; i < 150; ++i) {
+    Tape tape;
+    const Var loss = mse(module(x), target);
+    (i == 0 ? first : last) = loss.item();
+    adam.step(tape.gradients(loss));
+  }
+  CHECK(last < first / 20);
+}

@@ -14,6 +14,7 @@ libs   := -llapacke -lopenblas
 config := $(notdir $(CXX))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda-$(CUDA_ARCH))$(if $(COVERAGE),-coverage)
 ifdef SANITIZE
   flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(subst $(comma), -fsanitize=,$(SANITIZE)) -fno-sanitize-recover=all
+  flags += $(if $(findstring clang,$(CXX)),,-Wno-maybe-uninitialized)  # g++ warns falsely with sanitizers
 endif
 ifdef COVERAGE
   flags += -O0 -g --coverage

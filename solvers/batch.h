@@ -47,7 +47,6 @@ struct Iterates {
 /// What solve() keeps for vjp(): the solution in double, and the factors there, pack after pack.
 struct QPFactors {
   Iterates solution;
-  double regularization = 0;   // rho and delta they were made with
   std::vector<Pack> packs;     // one or the other, by size
   std::vector<double> single;
 };

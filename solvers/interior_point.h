@@ -47,7 +47,7 @@ class InteriorPoint {
       residuals();
       judge(iteration);
       if (!any(running_)) break;
-      factor();
+      factor(options_.regularization);
 
       each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
       newton();
@@ -65,7 +65,7 @@ class InteriorPoint {
 
   /// Factors once more, at the solution, and returns the factors: what the backward pass solves with.
   const T* factors_at_solution() {
-    factor();
+    factor(backward_delta);
     return factors_;
   }
 
@@ -164,9 +164,9 @@ class InteriorPoint {
     return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
   }
 
-  void factor() {
+  void factor(double delta) {
     each_side([&](int i) {
-      inverse_[i] = 1.0 / (s[i] + options_.regularization * lambda[i]);
+      inverse_[i] = 1.0 / (s[i] + delta * lambda[i]);
       w_[i] = lambda[i] * inverse_[i];
     });
     kkt_.factor(team_, w_, options_.regularization, scratch_);

@@ -8,6 +8,10 @@
 
 namespace optnet {
 
+/// delta of the sides in the backward pass. There w = 1/delta for an active side, and dlambda = w (C dz) loses as many
+/// digits as w has; at 1e-8, a step of refinement restores them all.
+inline constexpr double backward_delta = 1e-8;
+
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.
 template <class T, class E>
 struct Problem {

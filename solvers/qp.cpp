@@ -49,14 +49,35 @@ Field read_matrix(Batch& batch, const char* field, const Tensor& x, const char* 
   return {x.data<double>(), batch_axis(x, 2) > 1 ? x.size(-1) * x.size(-2) : 0, 1};
 }
 
+/// z'Qz sees only the symmetric part of Q, and so does everything from here on.
+Tensor symmetric(const Tensor& Q) {
+  const std::int64_t n = Q.size(-1), size = n * n, count = Q.numel() / size;
+  const double* q = Q.data<double>();
+  const auto differs = [&] {
+    for (std::int64_t e = 0; e < count; ++e)
+      for (std::int64_t i = 0; i < n; ++i)
+        for (std::int64_t j = 0; j < i; ++j)
+          if (q[e * size + i * n + j] != q[e * size + j * n + i]) return true;
+    return false;
+  };
+  if (!differs()) return Q;
+  Buffer out(static_cast<std::size_t>(Q.numel()) * sizeof(double), Device::cpu);
+  double* y = static_cast<double*>(out.data());
+  for (std::int64_t e = 0; e < count; ++e)
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j < n; ++j) y[e * size + i * n + j] = 0.5 * (q[e * size + i * n + j] + q[e * size + j * n + i]);
+  return Tensor(Q.shape(), float64, std::move(out));
+}
+
 /// [] and [B, 1, 1] multiply I, [n] and [B, 1, n] are diagonals, [n, n] and [B, n, n] dense.
-Field read_Q(Batch& batch, const Tensor& Q) {
+Field read_Q(Batch& batch, Tensor& Q) {
   if (!Q.defined()) return {};
   const std::int64_t n = batch.n, columns = Q.rank() > 0 ? Q.size(-1) : 1, rows = Q.rank() > 1 ? Q.size(-2) : 1;
   check(Q.rank() <= 3 && (columns == n || columns == 1) && (rows == columns || rows == 1), "argmin: Q must be [n, n], [n] (diagonal), [] "
         "(multiple of I), or per element [batch, n, n], [batch, 1, n], [batch, 1, 1], with n = ", n, " from q; got ", Q.shape());
   join_batch(batch, "Q", Q, 2);
   batch.Q_dense = rows > 1;
+  if (batch.Q_dense) Q = symmetric(Q);
   return {Q.data<double>(), batch_axis(Q, 2) > 1 ? rows * columns : 0, columns == 1 ? 0 : 1};
 }
 
@@ -90,7 +111,7 @@ Batch read(const QP<Tensor>& qp) {
     check(x.device() == Device::cpu, "argmin: has no CUDA code yet (move to the CPU with to(Device::cpu)); got ", qp_field_names[i], " on ", x.device());
     *kept[i] = x.to(float64);
   }
-  const QP<Tensor>& data = batch.data;
+  QP<Tensor>& data = batch.data;
   batch.n = static_cast<int>(data.q.size(-1));
   batch.field.q = read_vector(batch, "q", data.q, batch.n);
   batch.field.Q = read_Q(batch, data.Q);
@@ -194,7 +215,6 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   if (options.differentiable) {
     // The products of (K21) need the solution in full precision.
     factors->solution = std::move(at);
-    factors->regularization = options.regularization;
     solution.factors = std::move(factors);
   }
   return solution;

@@ -16,7 +16,8 @@ namespace optnet {
 /// them (Tensor again). q is needed and gives n; all others may be absent, h goes with G and b with A.
 ///
 /// A parameter is shared by the batch, or has a leading batch axis:
-///     Q              [n, n], [n] (diagonal), [] (multiple of I); or [B, n, n], [B, 1, n], [B, 1, 1]
+///     Q              [n, n], [n] (diagonal), [] (multiple of I); or [B, n, n], [B, 1, n], [B, 1, 1]; what
+///                    counts is its symmetric part
 ///     G, A           [m, n], [p, n]; or [B, m, n], [B, p, n]
 ///     q h b lower upper   [n], [m], [p], [n], [n]; or [B, ...]; h, b, lower and upper broadcast, so [] is a
 ///                    number for all. Entries of lower, upper and h may be infinite: there is no such side.

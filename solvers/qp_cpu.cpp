@@ -31,15 +31,14 @@ class Loader {
   Loader(const Batch& batch, const std::vector<double>& shared_Gt, Workspace<T>& memory)
       : batch_(batch), shared_Gt_(shared_Gt), memory_(memory) {}
 
-  /// The backward pass has Q in its factors already, and leaves it out.
-  Problem<T, E> load(std::int64_t first, bool with_Q = true) {
+  Problem<T, E> load(std::int64_t first) {
     const auto& f = batch_.field;
     Problem<T, E> problem{.n = batch_.n, .p = batch_.p, .m = batch_.m, .has_lower = bool(f.lower), .has_upper = bool(f.upper)};
     problem.q = vector(f.q, first, batch_.n);
     problem.b = vector(f.b, first, batch_.p);
     if (!batch_.Q_dense)
       problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, first, batch_.n);
-    else if (with_Q)
+    else
       problem.Q = matrix(f.Q, first, batch_.n * batch_.n);
     problem.Q_margin = batch_.dtype == float32 ? 1e-6 : 1e-9;
     problem.A = matrix(f.A, first, batch_.p * batch_.n);
@@ -164,35 +163,73 @@ void solve_as(const Batch& batch, const QPOptions& options, Iterates& out, QPSol
   });
 }
 
+/// The adjoint system of one pack. In: seeds v; out: the derivatives d. The factors are those of the regularised
+/// system; one step of refinement takes regularisation and rounding back out.
+template <class T, class E>
+class Adjoint {
+ public:
+  Adjoint(const Problem<T, E>& problem, T* factors, Workspace<T>& memory)
+      : P(problem), kkt_(problem, factors), n_(problem.n), p_(problem.p), k_(problem.sides()) {
+    for (T** x : {&vz, &dz, &r1_}) *x = memory.take(n_);
+    for (T** x : {&vnu, &dnu, &r2_}) *x = memory.take(p_);
+    for (T** x : {&v, &dlambda, &s, &lambda, &r3_, &inverse_}) *x = memory.take(k_);
+  }
+
+  void solve() {
+    for (int i = 0; i < k_; ++i) inverse_[i] = 1.0 / (s[i] + backward_delta * lambda[i]);
+    std::fill_n(dz, n_, T(0.0)), std::fill_n(dnu, p_, T(0.0)), std::fill_n(dlambda, k_, T(0.0));
+    for (int round = 0; round < 2; ++round) correct();
+  }
+
+  T *vz, *vnu, *v, *dz, *dnu, *dlambda, *s, *lambda;
+
+ private:
+  /// Adds the solution for what is left of (K18) and of s times (K19).
+  void correct() {
+    P.multiply_Q(team_, dz, [&](int i, const T& Qdz) { r1_[i] = -vz[i] - Qdz; });
+    P.multiply_C_transposed(team_, dlambda, [&](int i, const T& Cdl) { r1_[i] -= Cdl; });
+    if (p_) {
+      dense::multiply_transposed(team_, p_, n_, P.A, n_, dnu, [&](int i, const T& Adnu) { r1_[i] -= Adnu; });
+      dense::multiply(team_, p_, n_, P.A, n_, dz, [&](int i, const T& Adz) { r2_[i] = -vnu[i] - Adz; });
+    }
+    P.multiply_C(team_, dz, [&](int i, const T& Cdz) { r3_[i] = (lambda[i] * (Cdz + v[i]) - s[i] * dlambda[i]) * inverse_[i]; });
+    P.multiply_C_transposed(team_, r3_, [&](int i, const T& Cr) { r1_[i] -= Cr; });
+    kkt_.solve(team_, r1_, r2_);
+    P.multiply_C(team_, r1_, [&](int i, const T& Cr) { dlambda[i] += lambda[i] * inverse_[i] * Cr + r3_[i]; });
+    for (int i = 0; i < n_; ++i) dz[i] += r1_[i];
+    for (int i = 0; i < p_; ++i) dnu[i] += r2_[i];
+  }
+
+  const Problem<T, E> P;
+  const Kkt<T, E> kkt_;
+  const OneThread team_{};
+  const int n_, p_, k_;
+  T *r1_, *r2_, *r3_, *inverse_;
+};
+
 /// (K18), (K19) for all packs, with the factors kept by solve_as.
 template <class T, class E>
-void adjoint_as(const Batch& batch, const QPSolution& solution, const QPFactors& factors, const std::vector<T>& kept, Iterates& seeds) {
+void adjoint_as(const Batch& batch, const QPSolution& solution, const Iterates& at, const std::vector<T>& kept, Iterates& seeds) {
   const int n = batch.n, p = batch.p, k = batch.sides();
-  const double delta = factors.regularization;
-  const Iterates& at = factors.solution;
   const std::size_t size = static_cast<std::size_t>(Kkt<T, E>::size(n, p, batch.diagonal()));
   const std::vector<double> Gt = shared_Gt(batch);
   for_packs<T>(batch.count, [&](std::int64_t pack, Workspace<T>& memory) {
     const std::int64_t first = pack * lanes_of<T>;
     Loader<T, E> loader(batch, Gt, memory);
-    const Problem<T, E> problem = loader.load(first, false);
-    T *dz = memory.take(n), *dnu = memory.take(p), *v = memory.take(k), *w = memory.take(k), *s = memory.take(k);
+    Adjoint<T, E> adjoint(loader.load(first), const_cast<T*>(kept.data()) + static_cast<std::size_t>(pack) * size, memory);
     for (int l = 0; l < lanes_of<T>; ++l) {
       const std::int64_t e = std::min(first + l, batch.count - 1);
-      fetch(seeds.z.data() + e * n, n, l, dz), fetch(seeds.nu.data() + e * p, p, l, dnu);
-      fetch(seeds.lambda.data() + e * k, k, l, v), fetch(at.lambda.data() + e * k, k, l, w), fetch(at.s.data() + e * k, k, l, s);
+      fetch(seeds.z.data() + e * n, n, l, adjoint.vz), fetch(seeds.nu.data() + e * p, p, l, adjoint.vnu);
+      fetch(seeds.lambda.data() + e * k, k, l, adjoint.v);
+      fetch(at.lambda.data() + e * k, k, l, adjoint.lambda), fetch(at.s.data() + e * k, k, l, adjoint.s);
     }
-    const OneThread team;
-    for (int i = 0; i < k; ++i) w[i] = w[i] / (s[i] + delta * w[i]), s[i] = w[i] * v[i];  // s holds W v from here on
-    problem.multiply_C_transposed(team, s, [&](int i, const T& Cwv) { dz[i] = -dz[i] - Cwv; });      // (K18)
-    for (int i = 0; i < p; ++i) dnu[i] = -dnu[i];
-    Kkt<T, E>(problem, const_cast<T*>(kept.data()) + static_cast<std::size_t>(pack) * size).solve(team, dz, dnu);
-    problem.multiply_C(team, dz, [&](int i, const T& Cdz) { v[i] = w[i] * (Cdz + v[i]); });           // (K19)
+    adjoint.solve();
     for (int l = 0; l < lanes_of<T> && first + l < batch.count; ++l) {
       const std::int64_t e = first + l;
-      store(dz, n, l, seeds.z.data() + e * n), store(dnu, p, l, seeds.nu.data() + e * p), store(v, k, l, seeds.lambda.data() + e * k);
+      double *dz = seeds.z.data() + e * n, *dnu = seeds.nu.data() + e * p, *dlambda = seeds.lambda.data() + e * k;
+      store(adjoint.dz, n, l, dz), store(adjoint.dnu, p, l, dnu), store(adjoint.dlambda, k, l, dlambda);
       if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
-      std::fill_n(seeds.z.data() + e * n, n, 0), std::fill_n(seeds.nu.data() + e * p, p, 0), std::fill_n(seeds.lambda.data() + e * k, k, 0);
+      std::fill_n(dz, n, 0), std::fill_n(dnu, p, 0), std::fill_n(dlambda, k, 0);
     }
   });
 }
@@ -210,11 +247,11 @@ void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates,
 
 void adjoint_cpu(const Batch& batch, const QPSolution& solution, const QPFactors& factors, Iterates& seeds) {
   if (!uses_packs(batch))
-    adjoint_as<double, double>(batch, solution, factors, factors.single, seeds);
+    adjoint_as<double, double>(batch, solution, factors.solution, factors.single, seeds);
   else if (batch.shared_matrices())
-    adjoint_as<Pack, double>(batch, solution, factors, factors.packs, seeds);
+    adjoint_as<Pack, double>(batch, solution, factors.solution, factors.packs, seeds);
   else
-    adjoint_as<Pack, Pack>(batch, solution, factors, factors.packs, seeds);
+    adjoint_as<Pack, Pack>(batch, solution, factors.solution, factors.packs, seeds);
 }
 
 }  // namespace optnet

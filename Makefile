@@ -47,8 +47,8 @@ test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[q
 bench: $(build)/bench                 ## measures the QP solver and the ops
 	$(build)/bench
 
-docs: tools/check-docs                ## checks links, code and equation numbers of README and docs/
-	sh tools/check-docs
+docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
+	$(build)/run-tests "[docs]"
 
 clean:                                ## removes build/ and the programs
 	rm -rf build $(programs)

@@ -1,0 +1,95 @@
+// The house rules that a reader relies on: documents show code that compiles and link to what exists, equations are
+// numbered alike in text and code, and no file includes one of a higher floor.
+#include "tests/test.h"
+
+#include "framework/io.h"
+
+#include <regex>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> files_in(std::initializer_list<const char*> folders, const std::set<std::string>& extensions) {
+  std::vector<fs::path> out;
+  for (const char* folder : folders)
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (extensions.contains(entry.path().extension().string())) out.push_back(entry.path());
+  return out;
+}
+
+std::set<std::string> matches(const std::string& text, const char* pattern) {
+  std::set<std::string> out;
+  const std::regex regex(pattern);
+  for (std::sregex_iterator it(text.begin(), text.end(), regex), end; it != end; ++it) out.insert((*it)[1]);
+  return out;
+}
+
+std::string without_blanks(const std::string& text) { return std::regex_replace(text, std::regex("\\s+"), ""); }
+
+}  // namespace
+
+TEST_CASE("the code that README and the quick tour show is the code of examples/quick_tour.cpp", "[docs]") {
+  const std::string program = without_blanks(read_file("examples/quick_tour.cpp"));
+  int blocks = 0;
+  for (const char* document : {"README.md", "docs/quick_tour.md"}) {
+    const std::string text = read_file(document);
+    for (const std::string& block : matches(text, "```cpp\n([^`]*)```")) {
+      INFO(document << " shows\n" << block);
+      CHECK(program.find(without_blanks(block)) != std::string::npos);
+      ++blocks;
+    }
+  }
+  CHECK(blocks >= 6);
+}
+
+TEST_CASE("links and pictures in the documents exist", "[docs]") {
+  for (const fs::path& document : {fs::path("README.md"), fs::path("docs/quick_tour.md"), fs::path("docs/optnet.md"), fs::path("docs/results.md"), fs::path("docs/contributing.md")})
+    for (const std::string& link : matches(read_file(document), "\\]\\(([^)# ]+)\\)"))
+      if (!link.starts_with("http")) {
+        INFO(document << " links to " << link);
+        CHECK(fs::exists(document.parent_path() / link));
+      }
+}
+
+TEST_CASE("every numbered equation is cited in the code, and every citation exists", "[docs]") {
+  std::set<std::string> cited;
+  for (const fs::path& file : files_in({"solvers"}, {".h", ".cpp"})) cited.merge(matches(read_file(file), "\\((K[0-9]+)\\)"));
+  CHECK(cited == matches(read_file("docs/optnet.md"), "\\((K[0-9]+)\\)"));
+}
+
+TEST_CASE("a file includes only files of its own floor or lower ones", "[docs]") {
+  const std::vector<std::set<std::string>> floors{
+      {"error", "dtype", "shape", "backend"}, {"tensor", "kernel", "random"}, {"tape"}, {"ops"},
+      {"optim", "data", "io", "gradcheck", "train"}};
+  const auto floor_of = [&](const std::string& path) {
+    if (path.starts_with("layers/")) return 10;
+    if (path.starts_with("solvers/")) return 2;
+    if (!path.starts_with("framework/")) return 11;
+    const std::string stem = fs::path(path).stem();
+    for (std::size_t i = 0; i < floors.size(); ++i)
+      if (floors[i].contains(stem)) return static_cast<int>(i);
+    return 5;  // families of ops, back ends
+  };
+  int includes = 0;
+  for (const fs::path& file : files_in({"framework", "solvers", "layers"}, {".h", ".cpp", ".cu"})) {
+    if (file.extension() != ".h" && file.string().starts_with("framework")) continue;  // an implementation may use what it likes
+    for (const std::string& include : matches(read_file(file), "#include \"([^\"]+)\"")) {
+      INFO(file << " includes " << include);
+      CHECK(floor_of(include) <= floor_of(file));
+      if (file.string().starts_with("solvers")) CHECK(include.find("tape") == std::string::npos);
+      ++includes;
+    }
+  }
+  CHECK(includes > 30);
+}
+
+TEST_CASE("every op that the sources record has a row in the table of tests", "[docs]") {
+  std::set<std::string> ops;
+  for (const fs::path& file : files_in({"framework", "layers"}, {".cpp", ".cu"})) ops.merge(matches(read_file(file), "record\\(\"(\\w+)\""));
+  CHECK(ops.size() > 25);
+  for (const std::string& op : ops) {
+    INFO("op " << op);
+    CHECK(ops_of_the_table().contains(op));
+  }
+}

@@ -53,7 +53,7 @@ void draw_legend(Canvas& canvas, Point at) {
 void draw_boards(const std::filesystem::path& png, const std::string& title, const std::vector<Puzzle>& puzzles, const std::vector<Board>& answers) {
   std::vector<std::size_t> order(puzzles.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::stable_partition(order, [&](std::size_t i) { return answers[i] != puzzles[i].solution; });
+  std::stable_partition(order.begin(), order.end(), [&](std::size_t i) { return answers[i] != puzzles[i].solution; });
   order.resize(std::min(order.size(), most));
 
   const std::size_t rows = (order.size() + columns - 1) / columns;

@@ -146,7 +146,7 @@ void add_reductions(std::vector<Row>& rows) {
   for (const auto& [op, f] : ops)
     for (const auto& [shape, axes] : cases)
       for (bool keepdims : {false, true})
-        rows.push_back({op, keepdims ? "keepdims" : "", [f, axes, keepdims](const Vars& v) { return f(v[0], axes, {keepdims}); }, {some(shape)}});
+        rows.push_back({op, keepdims ? "keepdims" : "", [f = f, axes = axes, keepdims](const Vars& v) { return f(v[0], axes, {keepdims}); }, {some(shape)}});
   rows.push_back({"sum", "of no elements", [](const Vars& v) { return sum(v[0], {1}); }, {zeros({3, 0}, float64)},
                   [](const auto&) { return zeros({3}, float64); }});
   for (const Shape& shape : {Shape{5}, Shape{3, 4}, Shape{2, 1, 3}, Shape{2, 1}, Shape{0, 3}}) {
@@ -183,10 +183,10 @@ void add_movements(std::vector<Row>& rows) {
   rows.push_back({"reshape", "to a scalar", [](const Vars& v) { return reshape(v[0], Shape{}); }, {some({1, 1})}});
   rows.push_back({"reshape", "empty", [](const Vars& v) { return reshape(v[0], {0, 5}); }, {some({2, 0})}});
   for (const auto& [a, b] : {std::pair{0, 1}, {0, 2}, {1, 3}, {-1, -2}, {2, 2}, {3, 0}})
-    rows.push_back({"transpose", "", [=](const Vars& v) { return transpose(v[0], a, b); }, {some({2, 3, 1, 4})}});
+    rows.push_back({"transpose", "", [a = a, b = b](const Vars& v) { return transpose(v[0], a, b); }, {some({2, 3, 1, 4})}});
   rows.push_back({"transpose", "empty", [](const Vars& v) { return transpose(v[0]); }, {some({2, 0})}});
   for (const auto& [axis, start, stop] : {std::tuple{0, 0, 2}, {1, 1, 3}, {-1, -3, -1}, {2, 2, 2}, {1, -1, 3}})
-    rows.push_back({"slice", "", [=](const Vars& v) { return slice(v[0], axis, start, stop); }, {some({2, 3, 4})}});
+    rows.push_back({"slice", "", [axis = axis, start = start, stop = stop](const Vars& v) { return slice(v[0], axis, start, stop); }, {some({2, 3, 4})}});
   for (int axis : {0, 1, -1})
     rows.push_back({"gather", "with repeats", [=](const Vars& v) { return gather(v[0], axis, whole({1, 0, 1, 1, 2}, v[0])); }, {some({3, 4, 3})}});
   rows.push_back({"gather", "nothing", [](const Vars& v) { return gather(v[0], 0, whole({}, v[0])); }, {some({3, 2})}});

@@ -16,7 +16,7 @@ struct Size {
 
 /// A random feasible problem. Bit after bit of `structure`: what is there, and what has a batch axis of its own.
 QP<Tensor> random_problem(Random& random, const Size& size, std::uint64_t structure) {
-  const auto [B, n, m, p] = size;
+  const std::int64_t B = size.batch, n = size.n, m = size.m, p = size.p;
   const auto bit = [&] {
     const bool set = structure & 1;
     structure >>= 1;

@@ -63,7 +63,12 @@ void save_safetensors(const std::filesystem::path& path, const NamedTensors& ten
     end += static_cast<std::uint64_t>(x.numel()) * size_of(x.dtype());
     header[name] = {{"dtype", tag(x.dtype())}, {"shape", std::vector<std::int64_t>(x.shape().begin(), x.shape().end())}, {"data_offsets", {begin, end}}};
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::exception& error) {
+    fail("save_safetensors: names and metadata must be UTF-8 (", error.what(), ")");
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data are aligned
   const std::uint64_t length = text.size();
   std::string content(reinterpret_cast<const char*>(&length), sizeof length);  // little-endian, as the format asks
@@ -131,6 +136,7 @@ void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) 
   for (const auto& [name, param] : params) {
     const auto found = tensors.find(name);
     check(found != tensors.end(), "assign: parameter '", name, "' is missing");
+    check(found->second.defined(), "assign: parameter '", name, "' is absent (a default-constructed Tensor)");
     check(found->second.shape() == param.shape() && found->second.dtype() == param.dtype(), "assign: parameter '", name, "' must be ",
           param.dtype(), param.shape(), "; got ", found->second.dtype(), found->second.shape());
   }
@@ -140,7 +146,13 @@ void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) 
 void write_file(const std::filesystem::path& path, const std::function<bool(const std::string& temporary)>& write) {
   const std::filesystem::path temporary = path.string() + ".tmp" + std::to_string(::getpid());
   std::error_code error;
-  const bool written = write(temporary.string());
+  bool written = false;
+  try {
+    written = write(temporary.string());
+  } catch (...) {
+    std::filesystem::remove(temporary, error);
+    throw;
+  }
   if (written) std::filesystem::rename(temporary, path, error);
   if (!written || error) {
     const std::string reason = error ? error.message() : std::strerror(errno);

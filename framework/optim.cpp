@@ -48,6 +48,7 @@ void Optimizer::load_state(const NamedTensors& state) {
   for (const auto& [name, tensor] : now) {
     const auto found = state.find(name);
     check(found != state.end(), "optimizer: state '", name, "' is missing");
+    check(found->second.defined(), "optimizer: state '", name, "' is absent (a default-constructed Tensor)");
     check(found->second.shape() == tensor.shape() && found->second.dtype() == tensor.dtype(), "optimizer: state '", name,
           "' must be ", tensor.dtype(), tensor.shape(), "; got ", found->second.dtype(), found->second.shape());
   }

@@ -86,7 +86,7 @@ Tensor reduce_as(const Tensor& x, const Extent& e, const Shape& shape) {
   Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
   T* y = static_cast<T*>(out.data());
   const std::int64_t n = e.outer * e.count * e.inner, chunk = 8192;
-  if (e.inner > 1) {
+  if (e.inner != 1) {  // 0: there is nothing to write
     const std::int64_t tiles = (e.inner + ReduceColumns<R, A, T, T>::width - 1) / ReduceColumns<R, A, T, T>::width;
     parallel_for(x.device(), e.outer * tiles, n, ReduceColumns<R, A, T, T>{x.data<T>(), y, e.count, e.inner, tiles});
   } else if (e.count <= chunk) {

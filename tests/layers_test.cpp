@@ -96,8 +96,8 @@ TEST_CASE("modules refuse a name that is taken", "[layers]") {
   struct Children : Module {
     Linear a = child("a", Linear{1, 1}), b = child("a", Linear{1, 1});
   };
-  CHECK(error_of([] { Params{}; }) == "module: parameter 'a' is declared twice");
-  CHECK(error_of([] { Children{}; }) == "module: child 'a' is declared twice");
+  CHECK(error_of([] { Params made; }) == "module: parameter 'a' is declared twice");
+  CHECK(error_of([] { Children made; }) == "module: child 'a' is declared twice");
 }
 
 TEST_CASE("dropout keeps the mean and zeroes its share, in training only", "[layers]") {
@@ -178,13 +178,13 @@ TEST_CASE("a module of one's own learns", "[layers]") {
   seed(6);
   Residual module;
   Adam adam{module.parameters(), {.lr = 0.03}};
-  const Tensor x = normal(default_random(), {64, 4}), target = tanh(x * 2.0);
+  const Tensor x = normal(default_random(), {64, 4}), target = x + matmul(x, uniform(default_random(), {4, 4}));  // what it can represent
   double first = 0, last = 0;
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 400; ++i) {
     Tape tape;
     const Var loss = mse(module(x), target);
     (i == 0 ? first : last) = loss.item();
     adam.step(tape.gradients(loss));
   }
-  CHECK(last < first / 2);
+  CHECK(last < first / 20);
 }

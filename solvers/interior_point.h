@@ -42,6 +42,7 @@ class InteriorPoint {
   void solve() {
     measure_data();
     finish(!kkt_.semidefinite(team_), QPStatus::numerical, 0);
+    finish(bounds_cross(), QPStatus::primal_infeasible, 0);
     start();
     for (int iteration = 0;; ++iteration) {
       residuals();
@@ -63,9 +64,10 @@ class InteriorPoint {
     }
   }
 
-  /// Factors once more, at the solution, and returns the factors: what the backward pass solves with.
+  /// Factors once more, at the solution, and returns the factors: what the backward pass solves with: W of (K18).
   const T* factors_at_solution() {
-    factor(backward_delta);
+    each_side([&](int i) { w_[i] = lambda[i] * lambda[i] / (s[i] * s[i] + backward_delta * lambda[i] * lambda[i]); });
+    kkt_.factor(team_, w_, options_.regularization, scratch_);
     return factors_;
   }
 
@@ -92,7 +94,15 @@ class InteriorPoint {
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
     past_mu_[0] = past_mu_[1] = 1e300;
     running_ = T(0.0) < T(1.0);
+    primal_residual = dual_residual = gap = 0.0;
     for (int i = 0; i < lanes_of<T>; ++i) status[i] = QPStatus::max_iterations, iterations[i] = 0;
+  }
+
+  /// Whether lower > upper somewhere: infeasible, and no certificate need be waited for.
+  MaskOf<T> bounds_cross() const {
+    if (!P.has_lower || !P.has_upper) return T(1.0) < T(0.0);
+    const auto width = [&](int i) { return select((P.mask[i] * P.mask[n_ + i]) > T(0.0), P.d[i] + P.d[n_ + i], T(0.0)); };
+    return team_.template smallest<T>(n_, T(0.0), width) < T(0.0);
   }
 
   /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)

@@ -42,7 +42,7 @@ enum class OnFailure : std::uint8_t { raise, report };
 struct QPOptions {
   double tolerance = 1e-9;        // on residuals and gap, times 1 + the size of the data
   int max_iterations = 100;
-  double regularization = 1e-10;  // rho = delta of (K4)
+  double regularization = 1e-8;   // rho = delta of (K4)
   OnFailure on_failure = OnFailure::raise;  // or report: statuses instead of an error
   bool differentiable = false;    // keep what vjp() needs
 };

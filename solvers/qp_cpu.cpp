@@ -176,6 +176,8 @@ class Adjoint {
   }
 
   void solve() {
+    // Squared, as in W of (K18): the method stopped a little before mu = 0.
+    for (int i = 0; i < k_; ++i) s[i] *= s[i], lambda[i] *= lambda[i];
     for (int i = 0; i < k_; ++i) inverse_[i] = 1.0 / (s[i] + backward_delta * lambda[i]);
     std::fill_n(dz, n_, T(0.0)), std::fill_n(dnu, p_, T(0.0)), std::fill_n(dlambda, k_, T(0.0));
     for (int round = 0; round < 2; ++round) correct();
@@ -184,7 +186,7 @@ class Adjoint {
   T *vz, *vnu, *v, *dz, *dnu, *dlambda, *s, *lambda;
 
  private:
-  /// Adds the solution for what is left of (K18) and of s times (K19).
+  /// Adds the solution for what is left of (K18) and of s^2 times (K19).
   void correct() {
     P.multiply_Q(team_, dz, [&](int i, const T& Qdz) { r1_[i] = -vz[i] - Qdz; });
     P.multiply_C_transposed(team_, dlambda, [&](int i, const T& Cdl) { r1_[i] -= Cdl; });

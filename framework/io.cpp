@@ -133,13 +133,7 @@ NamedTensors values(const std::vector<NamedParam>& params) {
 void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) {
   const NamedTensors now = values(params);
   for (const auto& [name, x] : tensors) check(now.contains(name), "assign: the model has no parameter '", name, "'");
-  for (const auto& [name, param] : params) {
-    const auto found = tensors.find(name);
-    check(found != tensors.end(), "assign: parameter '", name, "' is missing");
-    check(found->second.defined(), "assign: parameter '", name, "' is absent (a default-constructed Tensor)");
-    check(found->second.shape() == param.shape() && found->second.dtype() == param.dtype(), "assign: parameter '", name, "' must be ",
-          param.dtype(), param.shape(), "; got ", found->second.dtype(), found->second.shape());
-  }
+  check_forms("assign: parameter", tensors, now);
   for (auto [name, param] : params) param.set(tensors.at(name).to(param.value().device()));
 }
 

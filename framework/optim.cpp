@@ -35,6 +35,16 @@ void Optimizer::step(const Gradients& gradients) {
   }
 }
 
+void check_forms(const char* what, const NamedTensors& given, const NamedTensors& expected) {
+  for (const auto& [name, tensor] : expected) {
+    const auto found = given.find(name);
+    check(found != given.end(), what, " '", name, "' is missing");
+    check(found->second.defined(), what, " '", name, "' is absent (a default-constructed Tensor)");
+    check(found->second.shape() == tensor.shape() && found->second.dtype() == tensor.dtype(), what, " '", name, "' must be ",
+          tensor.dtype(), tensor.shape(), "; got ", found->second.dtype(), found->second.shape());
+  }
+}
+
 NamedTensors Optimizer::state() const {
   NamedTensors out{{"step", from({1}, {steps_})}};
   for (std::size_t i = 0; i < params_.size(); ++i)
@@ -45,13 +55,7 @@ NamedTensors Optimizer::state() const {
 void Optimizer::load_state(const NamedTensors& state) {
   const NamedTensors now = this->state();
   for (const auto& [name, tensor] : state) check(now.contains(name), "optimizer: unknown state '", name, "'");
-  for (const auto& [name, tensor] : now) {
-    const auto found = state.find(name);
-    check(found != state.end(), "optimizer: state '", name, "' is missing");
-    check(found->second.defined(), "optimizer: state '", name, "' is absent (a default-constructed Tensor)");
-    check(found->second.shape() == tensor.shape() && found->second.dtype() == tensor.dtype(), "optimizer: state '", name,
-          "' must be ", tensor.dtype(), tensor.shape(), "; got ", found->second.dtype(), found->second.shape());
-  }
+  check_forms("optimizer: state", state, now);
   steps_ = state.at("step").data<std::int64_t>()[0];
   for (std::size_t i = 0; i < params_.size(); ++i)
     for (std::size_t k = 0; k < buffer_names_.size(); ++k)

@@ -14,6 +14,9 @@ namespace optnet {
 using NamedParam = std::pair<std::string, Param>;
 using NamedTensors = std::map<std::string, Tensor>;
 
+/// Throws Error, beginning with `what`, unless each expected tensor is given with its shape and dtype.
+void check_forms(const char* what, const NamedTensors& given, const NamedTensors& expected);
+
 /// What all optimisers share: parameters, the rate, and the state's way to a checkpoint and back.
 class Optimizer {
  public:

@@ -48,7 +48,7 @@ class InteriorPoint {
       residuals();
       judge(iteration);
       if (!any(running_)) break;
-      factor(options_.regularization);
+      factor();
 
       each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
       newton();
@@ -64,7 +64,7 @@ class InteriorPoint {
     }
   }
 
-  /// Factors once more, at the solution, and returns the factors: what the backward pass solves with: W of (K18).
+  /// Factors once more, at the solution, with W of (K18), and returns the factors: what the backward pass solves with.
   const T* factors_at_solution() {
     each_side([&](int i) { w_[i] = lambda[i] * lambda[i] / (s[i] * s[i] + backward_delta * lambda[i] * lambda[i]); });
     kkt_.factor(team_, w_, options_.regularization, scratch_);
@@ -174,9 +174,9 @@ class InteriorPoint {
     return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
   }
 
-  void factor(double delta) {
+  void factor() {
     each_side([&](int i) {
-      inverse_[i] = 1.0 / (s[i] + delta * lambda[i]);
+      inverse_[i] = 1.0 / (s[i] + options_.regularization * lambda[i]);
       w_[i] = lambda[i] * inverse_[i];
     });
     kkt_.factor(team_, w_, options_.regularization, scratch_);

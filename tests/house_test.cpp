@@ -1,5 +1,5 @@
 // Who may include whom, over all files and through all includes: a floor sees itself and those below, solvers never
-// see the tape, and nothing includes itself by a detour. (docs_test.cpp checks the framework's headers one by one.)
+// see the tape, and nothing includes itself by a detour.
 #include "tests/test.h"
 
 #include <map>
@@ -56,6 +56,32 @@ TEST_CASE("folders include only folders below them", "[house]") {
       if (is_in(file, "layers")) CHECK((is_in(name, "framework") || is_in(name, "solvers") || is_in(name, "layers")));
       if (is_in(file, "examples") || is_in(file, "benchmarks")) CHECK_FALSE(is_in(name, "tests"));
     }
+}
+
+TEST_CASE("a file includes only files of its own floor or lower ones", "[house]") {
+  const std::vector<Names> floors{
+      {"error", "dtype", "shape", "backend"}, {"tensor", "kernel", "random"}, {"tape"}, {"ops"},
+      {"optim", "data", "io", "gradcheck", "train"}};
+  const auto floor_of = [&](const std::string& path) {
+    if (is_in(path, "layers")) return 10;
+    if (is_in(path, "solvers")) return 2;
+    if (!is_in(path, "framework")) return 11;
+    const std::string stem = std::filesystem::path(path).stem();
+    for (std::size_t i = 0; i < floors.size(); ++i)
+      if (floors[i].contains(stem)) return static_cast<int>(i);
+    return 5;  // families of ops, back ends
+  };
+  int count = 0;
+  for (const auto& [file, included] : includes()) {
+    if (!is_in(file, "framework") && !is_in(file, "solvers") && !is_in(file, "layers")) continue;
+    if (is_in(file, "framework") && !file.ends_with(".h")) continue;  // an implementation may use what it likes
+    for (const std::string& name : included) {
+      INFO(file << " includes " << name);
+      CHECK(floor_of(name) <= floor_of(file));
+      ++count;
+    }
+  }
+  CHECK(count > 30);
 }
 
 TEST_CASE("solvers are usable alone: they see numbers, never the tape or an op", "[house]") {

@@ -6,6 +6,7 @@
 #include "framework/io.h"
 #include "framework/ops.h"
 #include "framework/optim.h"
+#include "framework/train.h"
 #include "layers/layers.h"
 #include "layers/optnet.h"
 #include "solvers/qp.h"

@@ -102,7 +102,7 @@ y = torch.cat([one_hot(grid) for _, grid in lines])
 A = torch.nn.Parameter(torch.rand(40, 64).double())
 log_z0 = torch.nn.Parameter(torch.zeros(64).double())
 Q, G, h = 0.1 * torch.eye(64).double(), -torch.eye(64).double(), torch.zeros(64).double()
-adam = torch.optim.Adam([A, log_z0], lr=0.1)
+adam = torch.optim.Adam([A, log_z0], lr=0.15)
 for i in range(batches + 1):
     if i == 1:
         begin = time.perf_counter()  # the first batch warms up

@@ -65,9 +65,9 @@ std::map<std::string, std::string> read_flags(int argc, char** argv) {
     app.add_option_function<std::string>("--" + name, [&given, name](const std::string& text) { given[name] = text; }, help)->type_name(value);
   };
   flag("model", "optnet|mlp", "one layer that is a QP, or a perceptron to compare with (optnet)");
-  flag("epochs", "N", "passes over the training puzzles (optnet: 8, mlp: 60)");
+  flag("epochs", "N", "passes over the training puzzles (optnet: 12, mlp: 60)");
   flag("batch", "N", "puzzles a step (150)");
-  flag("lr", "X", "Adam's learning rate at first; it falls to 0 along a cosine (optnet: 0.1, mlp: 0.004)");
+  flag("lr", "X", "Adam's learning rate at first; it falls to 0 along a cosine (optnet: 0.15, mlp: 0.004)");
   flag("eps", "X", "of optnet: the weight of 1/2 z'z in its QP (0.1)");
   flag("seed", "N", "fixes puzzles, initial parameters and order, whatever the number of threads (0)");
   flag("threads", "N", "as many as there are cores");
@@ -142,8 +142,8 @@ Settings read_settings(int argc, char** argv) {
   }
   demand(!given.contains("eps") || s.model == "optnet", "--eps: only the model optnet has one; leave it out with --model ", s.model);
   demand(!given.contains("boards") || s.puzzles.empty(), "--boards: with --puzzles the file says how many; leave one of the two out");
-  if (s.epochs == 0) s.epochs = s.model == "optnet" ? 8 : 60;
-  if (s.lr == 0) s.lr = s.model == "optnet" ? 0.1 : 0.004;
+  if (s.epochs == 0) s.epochs = s.model == "optnet" ? 12 : 60;
+  if (s.lr == 0) s.lr = s.model == "optnet" ? 0.15 : 0.004;
   if (s.threads == 0) s.threads = optnet::threads();
   demand(!s.out.empty(), "--out: must be a folder; got ''");
   make_folder(s.out);

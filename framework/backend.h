@@ -27,6 +27,7 @@ class Backend {
   virtual ~Backend() = default;
   virtual void* allocate(std::size_t bytes) const = 0;
   virtual void free(void* memory) const noexcept = 0;
+  virtual void copy(void* to, const void* from, std::size_t bytes) const = 0;  // both on the device
   virtual void copy_from_host(void* to, const void* from, std::size_t bytes) const = 0;
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const = 0;
   virtual void gemm(DType, const Gemm&, const void* a, const void* b, void* c) const = 0;

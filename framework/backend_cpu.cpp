@@ -74,6 +74,7 @@ class CpuBackend : public Backend {
 
   void* allocate(std::size_t bytes) const override { return ::operator new(bytes ? bytes : 1, alignment); }
   void free(void* memory) const noexcept override { ::operator delete(memory, alignment); }
+  void copy(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
   void copy_from_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
 

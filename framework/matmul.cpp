@@ -37,8 +37,7 @@ void check_square(const char* op, const Tensor& x) {
 
 Buffer copy_of(const Tensor& x) {
   Buffer out(static_cast<std::size_t>(x.numel()) * size_of(x.dtype()), x.device());
-  const Tensor host = x.to(Device::cpu);
-  backend(x.device()).copy_from_host(out.data(), host.raw(), out.bytes());
+  backend(x.device()).copy(out.data(), x.raw(), out.bytes());
   return out;
 }
 
@@ -49,6 +48,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, Matmul options) {
   check_matrix("matmul", b);
   check(a.dtype() == b.dtype() && a.device() == b.device(), "matmul: dtypes and devices must agree (convert with to()); got ",
         a.dtype(), " on ", a.device(), " and ", b.dtype(), " on ", b.device());
+  check(is_floating(a.dtype()), "matmul: needs float32 or float64 (convert with to(float32)); got int64");
   Gemm g{.transpose_a = options.transpose_a, .transpose_b = options.transpose_b};
   g.m = a.size(g.transpose_a ? -1 : -2);
   g.k = a.size(g.transpose_a ? -2 : -1);

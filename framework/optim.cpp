@@ -95,9 +95,8 @@ Tensor Adam::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buff
   return x - (lr / correction) * m / (sqrt(v / (1 - std::pow(beta2, t))) + eps);
 }
 
-AdamW::AdamW(std::vector<NamedParam> params, AdamOptions options) : Adam(std::move(params), options), decay_(options.weight_decay) {
-  options_.weight_decay = 0;  // Adam's own form is off
-}
+AdamW::AdamW(std::vector<NamedParam> params, AdamWOptions options)
+    : Adam(std::move(params), {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {}
 
 Tensor AdamW::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
   return Adam::update(x * (1 - lr * decay_), dx, buffers);

@@ -71,13 +71,18 @@ class Adam : public Optimizer {
 
  protected:
   Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+
+ private:
   AdamOptions options_;
 };
 
+struct AdamWOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+};
 /// Loshchilov and Hutter 2019: weight decay acts on the parameter itself, x = x - lr weight_decay x, before Adam's step.
 class AdamW : public Adam {
  public:
-  explicit AdamW(std::vector<NamedParam> params, AdamOptions options = {.weight_decay = 0.01});
+  explicit AdamW(std::vector<NamedParam> params, AdamWOptions options = {});
 
  private:
   Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;

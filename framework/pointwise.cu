@@ -60,7 +60,41 @@ struct DropoutMask {  // of a uniform number in [0, 1)
 #undef FORMULA_1
 #undef FORMULA_2
 
+template <class T>
+struct Fill {
+  T* y;
+  T value;
+  OPTNET_HD void operator()(std::int64_t i) const { y[i] = value; }
+};
+template <class From, class To>
+struct Cast {
+  const From* x;
+  To* y;
+  OPTNET_HD void operator()(std::int64_t i) const { y[i] = static_cast<To>(x[i]); }
+};
+
 }  // namespace
+
+Tensor full(const Shape& shape, double value, DType dtype, Device device) {
+  Buffer out(static_cast<std::size_t>(shape.numel()) * size_of(dtype), device);
+  dispatch(dtype, [&](auto t) {
+    using T = decltype(t);
+    parallel_for(device, shape.numel(), shape.numel(), Fill<T>{static_cast<T*>(out.data()), static_cast<T>(value)});
+  });
+  return Tensor(shape, dtype, std::move(out));
+}
+
+Tensor Tensor::to(DType target) const {
+  if (!defined() || target == dtype_) return *this;
+  Buffer out(static_cast<std::size_t>(numel()) * size_of(target), device());
+  dispatch(dtype_, [&](auto a) {
+    dispatch(target, [&](auto b) {
+      using To = decltype(b);
+      parallel_for(device(), numel(), numel(), Cast<decltype(a), To>{data<decltype(a)>(), static_cast<To*>(out.data())});
+    });
+  });
+  return Tensor(shape_, target, std::move(out));
+}
 
 Tensor number_like(double number, const Tensor& x) {
   check(is_floating(x.dtype()) || number == std::floor(number), "arithmetic: an int64 tensor takes whole numbers "

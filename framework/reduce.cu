@@ -168,7 +168,7 @@ struct ArgMax {
     const T* at = x + i / inner * count * inner + i % inner;
     std::int64_t best = 0;
     for (std::int64_t k = 1; k < count; ++k)
-      if (at[k * inner] > at[best * inner]) best = k;
+      if (at[best * inner] == at[best * inner] && !(at[k * inner] <= at[best * inner])) best = k;  // NaN is the largest
     out[i] = best;
   }
 };
@@ -192,14 +192,14 @@ struct LogSoftmax {
 
 }  // namespace
 
-Tensor sum_to(const Tensor& x, const Shape& shape) {
+Tensor sum_to(const Tensor& x, const Shape& shape, const char* op) {
   if (x.shape() == shape) return x;
   Axes axes;
   const int shift = x.rank() - shape.rank();
-  check(shift >= 0, "sum_to: ", x.shape(), " is no broadcast of ", shape);
+  check(shift >= 0, op, ": ", x.shape(), " is no broadcast of ", shape);
   for (int d = 0; d < x.rank(); ++d)
     if (d < shift || (shape[d - shift] == 1 && x.shape()[d] != 1)) axes.push_back(d);
-    else check(shape[d - shift] == x.shape()[d], "sum_to: ", x.shape(), " is no broadcast of ", shape);
+    else check(shape[d - shift] == x.shape()[d], op, ": ", x.shape(), " is no broadcast of ", shape);
   return axes.empty() ? x.reshape(shape) : sum(x, axes).reshape(shape);
 }
 
@@ -256,10 +256,11 @@ Tensor argmax(const Tensor& x, int axis) {
   return Tensor(shape, int64, std::move(out));
 }
 
-Tensor log_softmax(const Tensor& x) {
-  check_operands("log_softmax", x);
-  check(x.rank() >= 1 && x.size(-1) > 0, "log_softmax: needs a last axis with at least one element; got ", x.shape());
-  return dispatch_floating("log_softmax", x.dtype(), [&](auto t) {
+namespace {
+Tensor log_softmax_for(const char* op, const Tensor& x) {
+  check_operands(op, x);
+  check(x.rank() >= 1 && x.size(-1) > 0, op, ": needs a last axis with at least one element; got ", x.shape());
+  return dispatch_floating(op, x.dtype(), [&](auto t) {
     using T = decltype(t);
     Buffer out(static_cast<std::size_t>(x.numel()) * sizeof(T), x.device());
     parallel_for(x.device(), x.numel() / x.size(-1), 8 * x.numel(),
@@ -267,6 +268,9 @@ Tensor log_softmax(const Tensor& x) {
     return Tensor(x.shape(), x.dtype(), std::move(out));
   });
 }
+}  // namespace
+
+Tensor log_softmax(const Tensor& x) { return log_softmax_for("log_softmax", x); }
 Var log_softmax(const Var& x) {
   Tensor y = log_softmax(x.value());
   return record("log_softmax", y, Wrt{x, [y](const Tensor& dy) {
@@ -274,7 +278,7 @@ Var log_softmax(const Var& x) {
                 }});
 }
 
-Tensor softmax(const Tensor& x) { return exp(log_softmax(x)); }
+Tensor softmax(const Tensor& x) { return exp(log_softmax_for("softmax", x)); }
 Var softmax(const Var& x) {
   Tensor y = softmax(x.value());
   return record("softmax", y, Wrt{x, [y](const Tensor& dy) {

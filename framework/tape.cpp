@@ -90,7 +90,7 @@ Gradients Tape::gradients(const Var& loss) const {
     if (!grads[i].defined()) continue;  // the loss does not depend on it
     for (const Input& input : nodes_[i].inputs) {
       Tensor& sum = grads[static_cast<std::size_t>(input.slot)];
-      const Tensor dx = sum_to(input.pullback(grads[i]), nodes_[static_cast<std::size_t>(input.slot)].shape);
+      const Tensor dx = sum_to(input.pullback(grads[i]), nodes_[static_cast<std::size_t>(input.slot)].shape, nodes_[i].op);
       sum = sum.defined() ? sum + dx : dx;
     }
   }

@@ -1,4 +1,5 @@
-// Tensor's members: construction, reading, conversion, printing. Ops stand in the .cu families.
+// Tensor's members: construction, reading, moving, printing. Ops stand in the .cu families; full() and to(DType),
+// which are kernels, in pointwise.cu.
 #include "framework/tensor.h"
 
 #include <cmath>
@@ -64,20 +65,6 @@ Tensor Tensor::to(Device target) const {
   return Tensor(shape_, dtype_, std::move(out));
 }
 
-Tensor Tensor::to(DType target) const {
-  if (!defined() || target == dtype_) return *this;
-  const Tensor host = to(Device::cpu);
-  Buffer out(static_cast<std::size_t>(numel()) * size_of(target), Device::cpu);
-  dispatch(dtype_, [&](auto a) {
-    dispatch(target, [&](auto b) {
-      const auto* x = host.data<decltype(a)>();
-      auto* y = static_cast<decltype(b)*>(out.data());
-      for (std::int64_t i = 0, n = numel(); i < n; ++i) y[i] = static_cast<decltype(b)>(x[i]);
-    });
-  });
-  return Tensor(shape_, target, std::move(out)).to(device());
-}
-
 Tensor Tensor::reshape(const Shape& shape) const {
   check(defined() && shape.numel() == numel(), "reshape: the number of elements must stay; got ", shape_, " to ", shape);
   Tensor out = *this;
@@ -94,15 +81,6 @@ Tensor Tensor::reshape(std::initializer_list<std::int64_t> sizes) const {
   Shape shape;
   for (std::int64_t size : sizes) shape.push_back(size == -1 ? numel() / known : size);
   return reshape(shape);
-}
-
-Tensor full(const Shape& shape, double value, DType dtype, Device device) {
-  Buffer out(static_cast<std::size_t>(shape.numel()) * size_of(dtype), Device::cpu);
-  dispatch(dtype, [&](auto t) {
-    auto* y = static_cast<decltype(t)*>(out.data());
-    std::fill(y, y + shape.numel(), static_cast<decltype(t)>(value));
-  });
-  return Tensor(shape, dtype, std::move(out)).to(device);
 }
 
 Tensor arange(double start, double stop, double step, DType dtype) {

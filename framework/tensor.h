@@ -95,6 +95,6 @@ Tensor from(const Shape& shape, std::initializer_list<T> values) {
 /// a + b, elementwise, with NumPy's broadcasting.
 Tensor operator+(const Tensor& a, const Tensor& b);
 /// Sums the axes along which `shape` was broadcast to x.shape(): the transpose of broadcasting. Returns `shape`.
-Tensor sum_to(const Tensor& x, const Shape& shape);
+Tensor sum_to(const Tensor& x, const Shape& shape, const char* op = "sum_to");
 
 }  // namespace optnet

@@ -24,7 +24,7 @@ Var Dropout::operator()(const Var& x) const { return training() && p_ > 0 ? drop
 
 Var Sequential::operator()(const Var& x) const {
   Var y = x;
-  for (const auto& layer : layers_) y = layer(y);
+  for (const auto& layer : *layers_) y = layer(y);
   return y;
 }
 

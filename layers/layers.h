@@ -13,7 +13,7 @@ struct LinearOptions {
   DType dtype = float32;
 };
 
-/// y = x W' + b.  x [..., in] -> y [..., out]; W [out, in], b [out].
+/// y = x W' + b.  x [batch, in] -> y [batch, out], and with further leading axes; W [out, in], b [out].
 /// Initialised like PyTorch's: both uniform in +-1/sqrt(in), from default_random().
 class Linear : public Module {
  public:
@@ -59,14 +59,15 @@ class Sequential : public Module {
 
   template <std::invocable<const Var&> Layer>
   void add(Layer layer) {
-    if constexpr (std::derived_from<Layer, Module>) child(std::to_string(layers_.size()), layer);
-    layers_.push_back(std::move(layer));
+    if constexpr (std::derived_from<Layer, Module>) child(std::to_string(layers_->size()), layer);
+    layers_->push_back(std::move(layer));
   }
 
   Var operator()(const Var& x) const;
 
  private:
-  std::vector<std::function<Var(const Var&)>> layers_;
+  using Layers = std::vector<std::function<Var(const Var&)>>;
+  std::shared_ptr<Layers> layers_ = std::make_shared<Layers>();  // copies share them, as they do parameters
 };
 
 }  // namespace optnet

@@ -66,7 +66,7 @@ class InteriorPoint {
 
   /// Factors once more, at the solution, with W of (K18), and returns the factors: what the backward pass solves with.
   const T* factors_at_solution() {
-    each_side([&](int i) { w_[i] = lambda[i] * lambda[i] / (s[i] * s[i] + backward_delta * lambda[i] * lambda[i]); });
+    each_side([&](int i) { w_[i] = backward_weight(s[i], lambda[i]); });
     kkt_.factor(team_, w_, options_.regularization, scratch_);
     return factors_;
   }

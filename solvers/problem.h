@@ -12,6 +12,13 @@ namespace optnet {
 /// digits as w has; at 1e-8, a step of refinement restores them all.
 inline constexpr double backward_delta = 1e-8;
 
+/// W of (K18), lambda^2 / (s^2 + delta lambda^2), in a form in which no square overflows.
+template <class T>
+T backward_weight(const T& s, const T& lambda) {
+  const T ratio = s / lambda;
+  return 1.0 / (ratio * ratio + backward_delta);
+}
+
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.
 template <class T, class E>
 struct Problem {

@@ -172,13 +172,11 @@ class Adjoint {
       : P(problem), kkt_(problem, factors), n_(problem.n), p_(problem.p), k_(problem.sides()) {
     for (T** x : {&vz, &dz, &r1_}) *x = memory.take(n_);
     for (T** x : {&vnu, &dnu, &r2_}) *x = memory.take(p_);
-    for (T** x : {&v, &dlambda, &s, &lambda, &r3_, &inverse_}) *x = memory.take(k_);
+    for (T** x : {&v, &dlambda, &s, &lambda, &r3_, &w_}) *x = memory.take(k_);
   }
 
   void solve() {
-    // Squared, as in W of (K18): the method stopped a little before mu = 0.
-    for (int i = 0; i < k_; ++i) s[i] *= s[i], lambda[i] *= lambda[i];
-    for (int i = 0; i < k_; ++i) inverse_[i] = 1.0 / (s[i] + backward_delta * lambda[i]);
+    for (int i = 0; i < k_; ++i) w_[i] = backward_weight(s[i], lambda[i]);
     std::fill_n(dz, n_, T(0.0)), std::fill_n(dnu, p_, T(0.0)), std::fill_n(dlambda, k_, T(0.0));
     for (int round = 0; round < 2; ++round) correct();
   }
@@ -186,7 +184,7 @@ class Adjoint {
   T *vz, *vnu, *v, *dz, *dnu, *dlambda, *s, *lambda;
 
  private:
-  /// Adds the solution for what is left of (K18) and of s^2 times (K19).
+  /// Adds the solution for what is left of (K18) and of (K19), the latter in the form dlambda = w (C dz + v + delta dlambda).
   void correct() {
     P.multiply_Q(team_, dz, [&](int i, const T& Qdz) { r1_[i] = -vz[i] - Qdz; });
     P.multiply_C_transposed(team_, dlambda, [&](int i, const T& Cdl) { r1_[i] -= Cdl; });
@@ -194,10 +192,10 @@ class Adjoint {
       dense::multiply_transposed(team_, p_, n_, P.A, n_, dnu, [&](int i, const T& Adnu) { r1_[i] -= Adnu; });
       dense::multiply(team_, p_, n_, P.A, n_, dz, [&](int i, const T& Adz) { r2_[i] = -vnu[i] - Adz; });
     }
-    P.multiply_C(team_, dz, [&](int i, const T& Cdz) { r3_[i] = (lambda[i] * (Cdz + v[i]) - s[i] * dlambda[i]) * inverse_[i]; });
+    P.multiply_C(team_, dz, [&](int i, const T& Cdz) { r3_[i] = w_[i] * (Cdz + v[i] + backward_delta * dlambda[i]) - dlambda[i]; });
     P.multiply_C_transposed(team_, r3_, [&](int i, const T& Cr) { r1_[i] -= Cr; });
     kkt_.solve(team_, r1_, r2_);
-    P.multiply_C(team_, r1_, [&](int i, const T& Cr) { dlambda[i] += lambda[i] * inverse_[i] * Cr + r3_[i]; });
+    P.multiply_C(team_, r1_, [&](int i, const T& Cr) { dlambda[i] += w_[i] * Cr + r3_[i]; });
     for (int i = 0; i < n_; ++i) dz[i] += r1_[i];
     for (int i = 0; i < p_; ++i) dnu[i] += r2_[i];
   }
@@ -206,7 +204,7 @@ class Adjoint {
   const Kkt<T, E> kkt_;
   const OneThread team_{};
   const int n_, p_, k_;
-  T *r1_, *r2_, *r3_, *inverse_;
+  T *r1_, *r2_, *r3_, *w_;
 };
 
 /// (K18), (K19) for all packs, with the factors kept by solve_as.

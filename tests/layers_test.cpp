@@ -172,6 +172,10 @@ TEST_CASE("a sequence takes functions and lambdas as layers", "[layers]") {
   grown.add(ReLU{});
   CHECK(names(grown) == Names{"0.weight", "0.bias"});
   CHECK(min(grown(ones({1, 2})).value()).item() >= 0);
+  Sequential copy = grown;  // another handle on the same layers
+  copy.add(Linear{2, 3});
+  CHECK(names(grown) == names(copy));
+  CHECK(grown(ones({1, 2})).shape() == Shape{1, 3});
 }
 
 TEST_CASE("a module of one's own learns", "[layers]") {

@@ -219,6 +219,8 @@ TEST_CASE("both forms of record make an op of one's own", "[tape]") {
   Tape tape;
   const Var x = tape.watch(vec({1})), y = record("test:few", x.value(), {x, x}, [](const Tensor& dy) { return std::vector<Tensor>{dy}; });
   CHECK(error_of([&] { tape.gradients(y); }) == "test:few: the pullback must return a gradient for each of 2 inputs; got 1");
+  const Var w = tape.watch(vec({1, 2})), z = record("test:wrong", sum(w.value()), Wrt{w, [](const Tensor&) { return vec({1, 2, 3}); }});
+  CHECK(error_of([&] { tape.gradients(z); }) == "test:wrong: [3] is no broadcast of [2]");
 }
 
 TEST_CASE("gradcheck catches a wrong gradient and names the entry", "[tape][gradient]") {

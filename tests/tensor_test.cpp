@@ -130,6 +130,7 @@ TEST_CASE("NaN is never lost", "[tensor][ops]") {
         CHECK(std::isnan(min(row).item()));
         CHECK(std::isnan(max(row.reshape({n, 1}) + zeros({1, 3}, dtype), {0})(2)));
         CHECK(std::isnan(log_softmax(row)(n / 3)));
+        CHECK(argmax(row).item() == at);
       }
     }
     CHECK(max_difference(maximum(x, y), numbers({NaN, NaN, 3, 1}).to(dtype)) == 0);
@@ -278,6 +279,8 @@ TEST_CASE("what exists on floating-point numbers only says so, with the cure", "
   CHECK(error_of([&] { pow(x, 2); }) == "pow" + tail);
   CHECK(error_of([&] { mean(x); }) == "mean" + tail);
   CHECK(error_of([&] { log_softmax(x); }) == "log_softmax" + tail);
+  CHECK(error_of([&] { softmax(x); }) == "softmax" + tail);
+  CHECK(error_of([&] { matmul(zeros({2, 0}, int64), zeros({0, 2}, int64)); }) == "matmul" + tail);
   CHECK(error_of([&] { matmul(x, x); }) == "matmul" + tail);
   CHECK(error_of([&] { cholesky(x); }) == "cholesky" + tail);
   CHECK(error_of([&] { solve_lower(x, x); }) == "solve_lower" + tail);

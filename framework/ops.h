@@ -64,7 +64,7 @@ Tensor sum(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var su
 Tensor mean(const Tensor& x, const Axes& axes = {}, Reduce options = {}); Var mean(const Var& x, const Axes& axes = {}, Reduce options = {});  ///< Mean, floating; an error for no elements.
 Tensor max(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var max(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Largest; NaN if any is; equal ones share the gradient.
 Tensor min(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var min(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Smallest; likewise.
-/// The first index of the largest element along an axis, which drops out of the shape. int64
+/// The first index of the largest element along an axis, which drops out of the shape; NaN counts as the largest. int64
 Tensor argmax(const Tensor& x, int axis = -1);
 /// exp(x) / sum exp(x) along the last axis.
 Tensor softmax(const Tensor& x);     Var softmax(const Var& x);

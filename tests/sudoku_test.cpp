@@ -333,7 +333,8 @@ TEST_CASE("sudoku_solve answers, and says which answers are wrong", "[sudoku][pr
   CHECK(missing.code != 0);
   CHECK_THAT(missing.err, Contains("run ./sudoku_train first"));
 
-  REQUIRE(run(folder, "./sudoku_train --out " + folder / "run").code == 0);  // in full: seconds
+  REQUIRE(run(folder, "./sudoku_train --boards 2000 --epochs 10 --batch 20 --out " + folder / "run").code == 0);
+  CHECK_THAT(read_file(folder / "run/metrics.jsonl"), Contains(R"("test_boards":200,"test_boards_wrong":0,)"));  // it has learned the rules
   const std::string solve = "./sudoku_solve --model " + folder / "run/model.safetensors ";
   const Outcome good = run(folder, solve + "0020300000040100");
   CHECK(good.code == 0);

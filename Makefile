@@ -81,7 +81,7 @@ $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(libra
 $(build)/run-tests: $(tests) $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
-$(build)/bench: $(patsubst %,$(build)/%.o,$(wildcard benchmarks/*.cpp)) $(parts) $(library)
+$(build)/bench: $(patsubst %,$(build)/%.o,$(wildcard benchmarks/*.cpp)) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
 $(build)/%.cpp.o: %.cpp

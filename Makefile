@@ -17,7 +17,7 @@ ifdef SANITIZE
   flags += $(if $(findstring clang,$(CXX)),,-Wno-maybe-uninitialized)  # g++ warns falsely with sanitizers
 endif
 ifdef COVERAGE
-  flags += -O0 -g --coverage
+  flags += -O1 -g --coverage
 endif
 # One source for CPU and GPU: .cu files are C++ for the C++ compiler, or CUDA for nvcc.
 compile_cu = $(CXX) $(flags) -x c++
@@ -63,7 +63,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: all examples test bench docs clean help
+.PHONY: always all examples test bench docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -71,9 +71,10 @@ $(library): $(objects)
 	@rm -f $@
 	ar rcs $@ $^
 
-# The programs at the root are those of the configuration made last; the rest stay in build/.
-$(programs): %: $(build)/%
+# The programs at the root are those of the configuration made last, whichever was compiled last.
+$(programs): %: $(build)/% always
 	@ln -f $< $@
+always:
 
 $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)

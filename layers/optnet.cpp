@@ -17,7 +17,7 @@ Tensor value_of(const Var& x, const Var& q) {
 Var argmin(const QP<Var>& qp, const QPOptions& options) {
   QP<Tensor> data;
   std::vector<Var> inputs;
-  std::array<bool, 8> wanted;
+  QPFlags wanted;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     const Var& field = *fields(qp)[i];
     *fields(data)[i] = value_of(field, qp.q);

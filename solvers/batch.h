@@ -2,9 +2,9 @@
 // parameters lie. What qp.cpp hands to the code that runs on a device (qp_cpu.cpp).
 #pragma once
 
-#include "solvers/pack.h"
-#include "solvers/qp.h"
+#include "solvers/problem.h"
 
+#include <memory>
 #include <vector>
 
 namespace optnet {
@@ -18,43 +18,55 @@ struct Field {
   double operator()(std::int64_t e, std::int64_t i) const { return data[e * element + i * entry]; }
 };
 
-struct Batch {
+struct Batch : Sizes {
   std::int64_t count = 1;
   bool batched = false;  // whether results have a batch axis
-  int n = 0, p = 0, m = 0;
-  bool Q_dense = false;
   DType dtype = float64;
   QP<Tensor> data;       // in float64; what the fields point into
   QP<Field> field;
 
-  /// Whether the batch shares all of its matrices, which are then read as plain numbers.
-  bool shared_matrices() const {
-    return !(Q_dense && field.Q.element) && field.G.element == 0 && field.A.element == 0;
-  }
-  /// Whether H will be diagonal: kkt.h's first case.
-  bool diagonal() const { return !Q_dense && m == 0; }
-  int sides() const { return n * (bool(field.lower) + bool(field.upper)) + m; }
+  /// Whether the batch shares all of Q, G and A, which are then read as plain numbers.
+  bool shared_matrices() const { return field.Q.element == 0 && field.G.element == 0 && field.A.element == 0; }
 };
 
 /// Checks and reads; throws Error naming the field, the rule and what was given.
 Batch read(const QP<Tensor>& qp);
 
-/// The iterates of a batch, in double: [count, n], [count, p], [count, sides]; sides in the order lower, upper, G.
+/// The iterates of a batch, in double: [count, n], [count, p], [count, sides], the sides in the order of Problem.
 struct Iterates {
   std::vector<double> z, nu, s, lambda;
 };
 
-/// What solve() keeps for vjp(): the solution in double, and the factors there, pack after pack.
+/// What one method keeps for the backward pass, pack after pack.
+template <class T>
+struct Kept {
+  std::vector<std::int64_t> elements;  // whose problems the packs hold, lane by lane
+  std::size_t size = 0;                // of one pack's memory
+  std::unique_ptr<T[]> memory;         // uninitialised at first: only what is used is touched
+
+  void reserve(std::size_t pack_size) {
+    size = pack_size;
+    memory = std::make_unique_for_overwrite<T[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
+  }
+  T* pack(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
+};
+
+/// What solve() keeps for vjp(): the solution in double, and the factors there, in packs or one by one.
 struct QPFactors {
   Iterates solution;
-  std::vector<Pack> packs;     // one or the other, by size
-  std::vector<double> single;
+  std::vector<double> shared;  // Kkt's, with the rows of C, where the batch shares its matrices
+  template <class T>
+  struct Of {
+    Kept<T> active, interior;
+  };
+  Of<Pack> packs;
+  Of<double> single;
 };
 
 // On the CPU (qp_cpu.cpp): fill `iterates` and the vectors of `solution`, and with options.differentiable `factors`.
 void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors);
 
 /// From seeds (z, nu, lambda) to (dz, dnu, dlambda) of (K18), in place.
-void adjoint_cpu(const Batch& batch, const QPSolution& solution, const QPFactors& factors, Iterates& seeds);
+void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds);
 
 }  // namespace optnet

@@ -1,10 +1,10 @@
 // Small dense linear algebra on a team: products, gram matrices, Cholesky, triangular solves. Matrices are
-// row-major with a leading dimension; their entries are the scalar T (double or Pack), or double where one
-// matrix serves the whole batch. Loops are tiled so that a tile stays in registers. The overloads for plain
-// double, used for large problems, call OpenBLAS and LAPACK.
+// row-major with a leading dimension; their entries are the scalar T (double or Pack), or E = double where one
+// matrix serves a pack of problems. Loops are tiled so that a tile stays in registers. Plain doubles, used for
+// large problems, go to OpenBLAS and LAPACK.
 //
 // Flops: product 2mn; gram n^2 m (half of it symmetric); Cholesky n^3/3, and n^2 a carried row; solve n^2.
-// Speeds reached are in docs/results.md.
+// Speeds reached are in docs/solver.md.
 #pragma once
 
 #include "solvers/team.h"
@@ -66,16 +66,16 @@ void multiply_transposed(const Team& team, int rows, int columns, const E* M, in
 
 // ---- register tiles -----------------------------------------------------------------------------------------------
 
-/// acc[r][c] = sum_k X[r][k] Y[c][k]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers.
+/// acc[r][c] = sum_k X[r][k step] Y[c][k step]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers.
 template <int R, int C, class T, class E>
-inline void accumulate(T (&acc)[R][C], const T* const (&X)[R], const E* const (&Y)[C], int count) {
+inline void accumulate(T (&acc)[R][C], const T* const (&X)[R], const E* const (&Y)[C], int count, int x_step = 1, int y_step = 1) {
   for (auto& row : acc)
     for (T& x : row) x = 0.0;
   for (int k = 0; k < count; ++k) {
     T y[C];
-    for (int c = 0; c < C; ++c) y[c] = Y[c][k];
+    for (int c = 0; c < C; ++c) y[c] = Y[c][k * y_step];
     for (int r = 0; r < R; ++r) {
-      const T x = X[r][k];
+      const T x = X[r][k * x_step];
       for (int c = 0; c < C; ++c) acc[r][c] += x * y[c];
     }
   }
@@ -87,22 +87,35 @@ inline void row_pointers(const E* (&out)[R], const E* M, int ld, int i, int rows
   for (int r = 0; r < R; ++r) out[r] = M + (i + r < rows ? i + r : rows - 1) * ld;
 }
 
-/// X = M diag(w).  M, X [n, count]
+/// X = diag(w) M.  M, X [rows, columns]
 template <class T, class E, class Team>
-void scale_columns(const Team& team, int n, int count, const E* M, const T* w, T* X) {
-  team.for_each(n, [&](int i) {
-    for (int k = 0; k < count; ++k) X[i * count + k] = w[k] * M[i * count + k];
+void scale_rows(const Team& team, int rows, int columns, const E* M, const T* w, T* X) {
+  team.for_each(rows, [&](int i) {
+    for (int k = 0; k < columns; ++k) X[i * columns + k] = w[i] * M[i * columns + k];
   });
 }
 
-/// H += X M', lower triangle only, for a product that is symmetric (X = M W).  X, M [n, count], H [n, n]
+/// X = M diag(w).
 template <class T, class E, class Team>
-void gram(const Team& team, int n, int count, const T* X, const E* M, int ld, T* H, int ldh) {
+void scale_columns(const Team& team, int rows, int columns, const E* M, const T* w, T* X) {
+  team.for_each(rows, [&](int i) {
+    for (int k = 0; k < columns; ++k) X[i * columns + k] = w[k] * M[i * columns + k];
+  });
+}
+
+/// How the operands of gram() lie: the inner axis runs along their rows (X M'), or down their columns (X' M).
+enum class Inner { along_rows, down_columns };
+
+/// H += sign X M' or sign X' M, lower triangle only, for a product that is symmetric.  H [n, n], `count` the inner size
+template <Inner inner, class T, class E, class Team>
+void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, int ldm, T* H, int ldh, double sign = 1) {
+  constexpr bool rows = inner == Inner::along_rows;
   if (n == 0 || count == 0) return;
   if constexpr (library<T, E>) {  // no routine forms half of such a product; blocks of rows waste little
-    for (int i = 0, rows; i < n; i += rows) {
-      rows = n - i < 64 ? n - i : 64;
-      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, i + rows, count, 1, X + i * ld, ld, M, ld, 1, H + i * ldh, ldh);
+    for (int i = 0, size; i < n; i += size) {
+      size = n - i < 64 ? n - i : 64;
+      cblas_dgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans, size, i + size, count, sign,
+                  X + i * (rows ? ldx : 1), ldx, M, ldm, 1, H + i * ldh, ldh);
     }
     return;
   }
@@ -110,14 +123,14 @@ void gram(const Team& team, int n, int count, const T* X, const E* M, int ld, T*
   team.for_each((n + R - 1) / R, [&](int block) {
     const int i = block * R, last = i + R < n ? i + R : n;
     const T* x[R];
-    row_pointers(x, X, ld, i, n);
+    row_pointers(x, X, rows ? ldx : 1, i, n);
     for (int j = 0; j < last; j += C) {
       const E* y[C];
-      row_pointers(y, M, ld, j, n);
+      row_pointers(y, M, rows ? ldm : 1, j, n);
       T acc[R][C];
-      accumulate<R, C>(acc, x, y, count);
+      accumulate<R, C>(acc, x, y, count, rows ? 1 : ldx, rows ? 1 : ldm);
       for (int r = 0; r < R && i + r < n; ++r)
-        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += acc[r][c];
+        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += sign * acc[r][c];
     }
   });
 }
@@ -204,8 +217,8 @@ T cholesky(const Team& team, int rows, int n, T* A, int ld) {
 constexpr int solve_block = 4;
 
 /// In place: x = L^-1 x, with 1/L_ii stored on the diagonal.
-template <class T, class Team>
-void solve_lower(const Team& team, int n, const T* L, int ld, T* x) {
+template <class T, class E, class Team>
+void solve_lower(const Team& team, int n, const E* L, int ld, T* x) {
   for (int j = 0; j < n; j += solve_block) {
     const int width = n - j < solve_block ? n - j : solve_block;
     team.for_each(1, [&](int) {
@@ -217,15 +230,15 @@ void solve_lower(const Team& team, int n, const T* L, int ld, T* x) {
     });
     if (width < solve_block) return;
     team.for_each(n - j - solve_block, [&](int r) {
-      const T* row = L + (j + solve_block + r) * ld + j;
+      const E* row = L + (j + solve_block + r) * ld + j;
       x[j + solve_block + r] -= row[0] * x[j] + row[1] * x[j + 1] + row[2] * x[j + 2] + row[3] * x[j + 3];
     });
   }
 }
 
 /// In place: x = L'^-1 x.
-template <class T, class Team>
-void solve_lower_transposed(const Team& team, int n, const T* L, int ld, T* x) {
+template <class T, class E, class Team>
+void solve_lower_transposed(const Team& team, int n, const E* L, int ld, T* x) {
   for (int j = (n - 1) / solve_block * solve_block; j >= 0; j -= solve_block) {
     const int width = n - j < solve_block ? n - j : solve_block;
     team.for_each(1, [&](int) {

@@ -3,39 +3,20 @@
 // neighbours. Equation numbers are those of docs/optnet.md.
 #pragma once
 
-#include "solvers/kkt.h"
-#include "solvers/qp.h"
-
-#include <vector>
+#include "solvers/adjoint.h"
 
 namespace optnet {
 
-/// Memory for one team, taken piece by piece before the loop begins and reused from problem to problem.
-template <class T>
-class Workspace {
- public:
-  void reset() { used_ = 0; }
-  T* take(int count) {
-    if (blocks_.size() <= used_) blocks_.emplace_back();
-    std::vector<T>& block = blocks_[used_++];
-    if (block.size() < static_cast<std::size_t>(count)) block.resize(static_cast<std::size_t>(count));
-    return block.data();
-  }
-
- private:
-  std::vector<std::vector<T>> blocks_;
-  std::size_t used_ = 0;
-};
-
 template <class T, class E, class Team = OneThread>
-class InteriorPoint {
+class InteriorPoint : public Iterate<T> {
  public:
   InteriorPoint(const Problem<T, E>& problem, const QPOptions& options, Workspace<T>& memory, Team team = {})
       : P(problem), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
-        factors_(memory.take(Kkt<T, E>::size(n_, p_, problem.diagonal()))), kkt_(problem, factors_) {
+        factors_(memory.take(Kkt<T, E>::size(problem))), kkt_(problem, factors_) {
     for (T** x : {&z, &rd_, &dz_, &Qz_}) *x = memory.take(n_);
     for (T** x : {&nu, &re_, &dnu_}) *x = memory.take(p_);
     for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &v_}) *x = memory.take(k_);
+    row_weight_ = memory.take(problem.rows());
     scratch_ = memory.take(Kkt<T, E>::scratch_size(problem));
   }
 
@@ -67,14 +48,12 @@ class InteriorPoint {
   /// Factors once more, at the solution, with W of (K18), and returns the factors: what the backward pass solves with.
   const T* factors_at_solution() {
     each_side([&](int i) { w_[i] = backward_weight(s[i], lambda[i]); });
-    kkt_.factor(team_, w_, options_.regularization, scratch_);
+    factor_with_weights();
     return factors_;
   }
 
-  T *z, *nu, *s, *lambda;  // the iterate: [n], [p], [sides], [sides]
-  QPStatus status[lanes_of<T>];
-  int iterations[lanes_of<T>];
-  T primal_residual, dual_residual, gap;
+  using Iterate<T>::z, Iterate<T>::nu, Iterate<T>::s, Iterate<T>::lambda, Iterate<T>::status, Iterate<T>::iterations;
+  using Iterate<T>::objective, Iterate<T>::primal_residual, Iterate<T>::dual_residual, Iterate<T>::gap;
 
  private:
   template <class F>
@@ -94,25 +73,26 @@ class InteriorPoint {
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
     past_mu_[0] = past_mu_[1] = 1e300;
     running_ = T(0.0) < T(1.0);
-    primal_residual = dual_residual = gap = 0.0;
+    objective = primal_residual = dual_residual = gap = 0.0;
     for (int i = 0; i < lanes_of<T>; ++i) status[i] = QPStatus::max_iterations, iterations[i] = 0;
   }
 
-  /// Whether lower > upper somewhere: infeasible, and no certificate need be waited for.
+  /// Whether low > high somewhere: infeasible, and no certificate need be waited for.
   MaskOf<T> bounds_cross() const {
-    if (!P.has_lower || !P.has_upper) return T(1.0) < T(0.0);
-    const auto width = [&](int i) { return select((P.mask[i] * P.mask[n_ + i]) > T(0.0), P.d[i] + P.d[n_ + i], T(0.0)); };
-    return team_.template smallest<T>(n_, T(0.0), width) < T(0.0);
+    if (!P.low || !P.high) return T(1.0) < T(0.0);
+    const T *low = P.mask, *high = P.mask + P.high_side(), *d = P.d + P.high_side();
+    const auto width = [&](int i) { return select((low[i] * high[i]) > T(0.0), P.d[i] + d[i], T(0.0)); };
+    return team_.template smallest<T>(P.rows(), T(0.0), width) < T(0.0);
   }
 
   /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)
   void start() {
     each_side([&](int i) { w_[i] = P.mask[i]; });
-    kkt_.factor(team_, w_, options_.regularization, scratch_);
-    P.multiply_C_transposed(team_, P.d, [&](int i, const T& Cd) { z[i] = Cd - P.q[i]; });
+    factor_with_weights();
+    P.multiply_sides_transposed(team_, P.d, [&](int i, const T& Cd) { z[i] = Cd - P.q[i]; });
     team_.for_each(p_, [&](int i) { nu[i] = P.b[i]; });
     kkt_.solve(team_, z, nu);
-    P.multiply_C(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
+    P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
     each_side([&](int i) { lambda[i] = -s[i]; });
     shift(s);
     shift(lambda);
@@ -128,12 +108,12 @@ class InteriorPoint {
   /// Residuals and mu at the iterate. (K3)
   void residuals() {
     P.multiply_Q(team_, z, [&](int i, const T& Qz) { Qz_[i] = Qz; });
-    P.multiply_C_transposed(team_, lambda, [&](int i, const T& Cl) { rd_[i] = Qz_[i] + P.q[i] + Cl; });
+    P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rd_[i] = Qz_[i] + P.q[i] + Cl; });
     if (p_) {
       dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rd_[i] += Anu; });
       dense::multiply(team_, p_, n_, P.A, n_, z, [&](int i, const T& Az) { re_[i] = Az - P.b[i]; });
     }
-    P.multiply_C(team_, z, [&](int i, const T& Cz) { rp_[i] = P.mask[i] * (Cz + s[i] - P.d[i]); });
+    P.multiply_sides(team_, z, [&](int i, const T& Cz) { rp_[i] = P.mask[i] * (Cz + s[i] - P.d[i]); });
     gap_now_ = dot(k_, s, lambda);
     mu_ = gap_now_ / max(sides_, T(1.0));
   }
@@ -145,6 +125,7 @@ class InteriorPoint {
     primal_residual = select(running_, primal, primal_residual);
     dual_residual = select(running_, dual, dual_residual);
     gap = select(running_, gap_now_, gap);
+    objective = select(running_, dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z), objective);
     const double tolerance = options_.tolerance;
     finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_),  // (K2)
            QPStatus::solved, iteration);
@@ -179,16 +160,23 @@ class InteriorPoint {
       inverse_[i] = 1.0 / (s[i] + options_.regularization * lambda[i]);
       w_[i] = lambda[i] * inverse_[i];
     });
-    kkt_.factor(team_, w_, options_.regularization, scratch_);
+    factor_with_weights();
+  }
+
+  /// A row's weight is the sum of its sides'.
+  void factor_with_weights() {
+    const int high = P.high_side();
+    team_.for_each(P.rows(), [&](int i) { row_weight_[i] = P.low && P.high ? w_[i] + w_[high + i] : w_[i]; });
+    kkt_.factor(team_, row_weight_, options_.regularization, scratch_);
   }
 
   /// The Newton direction for the complementarity residual rc. (K4) to (K6)
   void newton() {
     each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] * inverse_[i]; });
-    P.multiply_C_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K8)
+    P.multiply_sides_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K8)
     team_.for_each(p_, [&](int i) { dnu_[i] = -re_[i]; });
     kkt_.solve(team_, dz_, dnu_);
-    P.multiply_C(team_, dz_, [&](int i, const T& Cdz) {
+    P.multiply_sides(team_, dz_, [&](int i, const T& Cdz) {
       dlambda_[i] = w_[i] * Cdz + v_[i];                                               // (K6)
       ds_[i] = P.mask[i] * (options_.regularization * dlambda_[i] - rp_[i] - Cdz);       // (K5)
     });
@@ -227,7 +215,7 @@ class InteriorPoint {
   const int n_, p_, k_;
   T* factors_;
   Kkt<T, E> kkt_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *v_, *scratch_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *v_, *row_weight_, *scratch_;
   T q_size_, bd_size_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

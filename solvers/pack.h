@@ -94,5 +94,7 @@ inline bool lane(bool x, int) { return x; }
 inline bool lane(const Mask& x, int i) { return x[i]; }
 inline void set_lane(double& x, int, double value) { x = value; }
 inline void set_lane(Pack& x, int i, double value) { x.set(i, value); }
+inline void set_lane(bool& x, int, bool value) { x = value; }
+inline void set_lane(Mask& x, int i, bool value) { x.bits[i] = value ? -1 : 0; }
 
 }  // namespace optnet

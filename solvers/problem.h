@@ -1,39 +1,37 @@
 // Problem: what one team solves, a QP (or a pack of QPs) in standard form,
-//     minimise 1/2 z'Qz + q'z   subject to   A z = b,   C z <= d,        (K1) of docs/optnet.md
-// where C stacks all inequality sides: lower bounds (-I), upper bounds (I), rows of G. A side that is infinite
-// in some element is masked: its slack stays 1, its dual 0, and it counts nowhere.
+//     minimise 1/2 z'Qz + q'z   subject to   A z = b,   low <= C z <= high,        (K1) of docs/optnet.md
+// where the rows of C are I, if variables have bounds, and G. Each row has up to two sides: C z <= high and
+// -C z <= -low. A side that is infinite in some element is masked: it counts nowhere.
 #pragma once
 
 #include "solvers/dense.h"
+#include "solvers/qp.h"
 
 namespace optnet {
 
-/// delta of the sides in the backward pass. There w = 1/delta for an active side, and dlambda = w (C dz) loses as many
-/// digits as w has; at 1e-8, a step of refinement restores them all.
-inline constexpr double backward_delta = 1e-8;
+/// The sizes of a QP and what kinds of rows and sides it has.
+struct Sizes {
+  int n = 0, p = 0, m = 0;                       // variables, equalities, rows of G
+  bool bounds = false, low = false, high = false;  // whether C begins with I; whether rows have low and high sides
+  bool Q_dense = false;
 
-/// W of (K18), lambda^2 / (s^2 + delta lambda^2), in a form in which no square overflows.
-template <class T>
-T backward_weight(const T& s, const T& lambda) {
-  const T ratio = s / lambda;
-  return 1.0 / (ratio * ratio + backward_delta);
-}
+  int rows() const { return n * bounds + m; }
+  int sides() const { return rows() * (low + high); }
+  int high_side() const { return rows() * low; }    // low sides come first, then the high ones
+  bool diagonal() const { return !Q_dense && m == 0; }  // whether H of (K7) will be
+};
 
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.
 template <class T, class E>
-struct Problem {
-  int n = 0, p = 0, m = 0;             // variables, equalities, rows of G
-  bool has_lower = false, has_upper = false;
+struct Problem : Sizes {
   const E* Q = nullptr;                // [n, n], or null if Q is diagonal
   const T* Q_diagonal = nullptr;       // [n], or null
   double Q_margin = 1e-9;              // how far below 0, relative to Q, rounding may take its eigenvalues
   const E* A = nullptr;                // [p, n]
-  const E* Gt = nullptr;               // [n, m]: G', so that gram() runs along rows
+  const E* G = nullptr;                // [m, n]
   const T *q = nullptr, *b = nullptr;  // [n], [p]
-  const T *d = nullptr, *mask = nullptr;  // [sides]: right-hand sides, and 1 where they are finite, else 0
-
-  int sides() const { return n * (has_lower + has_upper) + m; }
-  bool diagonal() const { return Q_diagonal && m == 0; }  // whether H will be
+  const T *d = nullptr, *mask = nullptr;  // [sides]: -low and high, and 1 where they are finite, else 0
+  T* row_memory = nullptr;             // [rows]: for sums over the two sides of a row
 
   /// f(i, (Q x)_i)
   template <class Team, class F>
@@ -44,26 +42,64 @@ struct Problem {
       dense::multiply(team, n, n, Q, n, x, f);
   }
 
-  /// f(i, (C x)_i) over all sides
+  /// f(i, (C x)_i) over all rows
   template <class Team, class F>
-  void multiply_C(const Team& team, const T* x, const F& f) const {
-    int at = 0;
-    if (has_lower) team.for_each(n, [&](int i) { f(i, -x[i]); }), at += n;
-    if (has_upper) team.for_each(n, [&](int i) { f(at + i, x[i]); }), at += n;
-    if (m) dense::multiply_transposed(team, n, m, Gt, m, x, [&](int i, const T& y) { f(at + i, y); });
+  void multiply_rows(const Team& team, const T* x, const F& f) const {
+    if (bounds) team.for_each(n, [&](int i) { f(i, x[i]); });
+    if (m) dense::multiply(team, m, n, G, n, x, [&](int i, const T& Gx) { f(n * bounds + i, Gx); });
   }
 
-  /// f(i, (C' y)_i) over all variables
+  /// f(i, (C' y)_i) over all variables, for y over all rows
   template <class Team, class F>
-  void multiply_C_transposed(const Team& team, const T* y, const F& f) const {
-    const T* lower = has_lower ? y : nullptr;
-    const T* upper = has_upper ? y + n * has_lower : nullptr;
-    const auto bounds = [=](int i) { return (upper ? upper[i] : T(0.0)) - (lower ? lower[i] : T(0.0)); };
+  void multiply_rows_transposed(const Team& team, const T* y, const F& f) const {
     if (m)
-      dense::multiply(team, n, m, Gt, m, y + n * (has_lower + has_upper), [&](int i, const T& x) { f(i, bounds(i) + x); });
+      dense::multiply_transposed(team, m, n, G, n, y + n * bounds, [&](int i, const T& Gy) { f(i, bounds ? y[i] + Gy : Gy); });
     else
-      team.for_each(n, [&](int i) { f(i, bounds(i)); });
+      team.for_each(n, [&](int i) { f(i, bounds ? y[i] : T(0.0)); });
   }
+
+  /// f(side, value): minus (C x)_i for the low side of row i, (C x)_i for its high side
+  template <class Team, class F>
+  void multiply_sides(const Team& team, const T* x, const F& f) const {
+    multiply_rows(team, x, [&](int i, const T& Cx) {
+      if (low) f(i, -Cx);
+      if (high) f(high_side() + i, Cx);
+    });
+  }
+
+  /// f(i, value_i): the transpose of multiply_sides, for y over all sides
+  template <class Team, class F>
+  void multiply_sides_transposed(const Team& team, const T* y, const F& f) const {
+    if (!low) return multiply_rows_transposed(team, y, f);
+    team.for_each(rows(), [&](int i) { row_memory[i] = high ? y[high_side() + i] - y[i] : -y[i]; });
+    multiply_rows_transposed(team, row_memory, f);
+  }
+};
+
+/// Where a method stands, and with what result: one problem, or a pack of them.
+template <class T>
+struct Iterate {
+  T *z, *nu, *s, *lambda;  // [n], [p], [sides], [sides]
+  QPStatus status[lanes_of<T>];
+  int iterations[lanes_of<T>];
+  T objective, primal_residual, dual_residual, gap;
+};
+
+/// Memory for one team, taken piece by piece before the loop begins and reused from problem to problem.
+template <class T>
+class Workspace {
+ public:
+  void reset() { used_ = 0; }
+  T* take(int count) {
+    if (blocks_.size() <= used_) blocks_.emplace_back();
+    std::vector<T>& block = blocks_[used_++];
+    if (block.size() < static_cast<std::size_t>(count)) block.resize(static_cast<std::size_t>(count));
+    return block.data();
+  }
+
+ private:
+  std::vector<std::vector<T>> blocks_;
+  std::size_t used_ = 0;
 };
 
 }  // namespace optnet

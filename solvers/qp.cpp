@@ -97,7 +97,8 @@ void check_numbers(const Batch& batch, const char* field, const Tensor& x, doubl
 
 Batch read(const QP<Tensor>& qp) {
   check(qp.q.defined() && (qp.q.rank() == 1 || qp.q.rank() == 2) && qp.q.size(-1) > 0, "argmin: q must be [n] or [batch, n] with n > 0; got ", qp.q.shape());
-  check(qp.G.defined() == qp.h.defined(), "argmin: G and h go together; got only ", qp.G.defined() ? "G" : "h");
+  check(qp.G.defined() == (qp.h.defined() || qp.lower_g.defined()), "argmin: G goes with h, lower_g or both; got ",
+        qp.G.defined() ? "only G" : "no G");
   check(qp.A.defined() == qp.b.defined(), "argmin: A and b go together; got only ", qp.A.defined() ? "A" : "b");
   Batch batch;
   batch.dtype = qp.q.dtype();
@@ -123,8 +124,12 @@ Batch read(const QP<Tensor>& qp) {
   batch.field.b = read_vector(batch, "b", data.b, batch.p);
   batch.field.lower = read_vector(batch, "lower", data.lower, batch.n);
   batch.field.upper = read_vector(batch, "upper", data.upper, batch.n);
+  batch.field.lower_g = read_vector(batch, "lower_g", data.lower_g, batch.m);
+  batch.bounds = data.lower.defined() || data.upper.defined();
+  batch.low = data.lower.defined() || data.lower_g.defined();
+  batch.high = data.upper.defined() || data.h.defined();
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  const double allowed[] = {0, 0, 0, infinity, 0, 0, -infinity, infinity};
+  const double allowed[] = {0, 0, 0, infinity, 0, 0, -infinity, infinity, -infinity};
   for (std::size_t i = 0; i < given.size(); ++i) check_numbers(batch, qp_field_names[i], *kept[i], allowed[i]);
   return batch;
 }
@@ -179,6 +184,13 @@ void raise_failures(const Batch& batch, const QPSolution& solution) {
        "; mend the problem, or pass .on_failure = OnFailure::report to get statuses instead");
 }
 
+/// Where each field's sides begin, in the order of Problem.
+struct SideBlocks {
+  std::int64_t lower, lower_g, upper, h;
+  explicit SideBlocks(const Batch& batch)
+      : lower(0), lower_g(batch.n * batch.bounds), upper(batch.high_side()), h(upper + batch.n * batch.bounds) {}
+};
+
 /// Columns first ... first + size - 1 of x [count, width] as a tensor in the batch's dtype.
 Tensor columns(const Batch& batch, const std::vector<double>& x, std::int64_t width, std::int64_t first, std::int64_t size) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
@@ -199,7 +211,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
 
   QPSolution solution;
   solution.status.resize(count), solution.iterations.resize(count);
-  solution.primal_residual.resize(count), solution.dual_residual.resize(count), solution.gap.resize(count);
+  solution.objective.resize(count), solution.primal_residual.resize(count), solution.dual_residual.resize(count), solution.gap.resize(count);
   const auto zeros = [&](std::int64_t size) { return std::vector<double>(count * static_cast<std::size_t>(size)); };
   Iterates at{zeros(n), zeros(p), zeros(k), zeros(k)};
   auto factors = std::make_shared<QPFactors>();
@@ -208,10 +220,11 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
 
   solution.z = columns(batch, at.z, n, 0, n);
   if (batch.field.b) solution.nu = columns(batch, at.nu, p, 0, p);
-  std::int64_t side = 0;
-  if (batch.field.lower) solution.dual_lower = columns(batch, at.lambda, k, side, n), side += n;
-  if (batch.field.upper) solution.dual_upper = columns(batch, at.lambda, k, side, n), side += n;
-  if (batch.field.h) solution.lambda = columns(batch, at.lambda, k, side, batch.m);
+  const SideBlocks side(batch);
+  if (batch.field.lower) solution.dual_lower = columns(batch, at.lambda, k, side.lower, n);
+  if (batch.field.upper) solution.dual_upper = columns(batch, at.lambda, k, side.upper, n);
+  if (batch.field.lower_g) solution.dual_lower_g = columns(batch, at.lambda, k, side.lower_g, batch.m);
+  if (batch.field.h) solution.lambda = columns(batch, at.lambda, k, side.h, batch.m);
   if (options.differentiable) {
     // The products of (K21) need the solution in full precision.
     factors->solution = std::move(at);
@@ -290,13 +303,35 @@ void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int
   for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
 }
 
+/// Elements that were not solved have no derivative: 0.
+void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) {
+  for (std::int64_t e = 0; e < batch.count; ++e) {
+    if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
+    std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
+    std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);
+  }
+}
+
+/// The duals of G's rows, both sides in one: those of G z <= h minus those of lower_g <= G z. [count, m]
+std::vector<double> row_duals(const Batch& batch, const std::vector<double>& lambda) {
+  const SideBlocks side(batch);
+  std::vector<double> out(static_cast<std::size_t>(batch.count * batch.m));
+  for (std::int64_t e = 0; e < batch.count; ++e)
+    for (std::int64_t i = 0; i < batch.m; ++i) {
+      const double* own = lambda.data() + e * batch.sides() + i;
+      out[static_cast<std::size_t>(e * batch.m + i)] = (batch.high ? own[side.h] : 0) - (batch.low ? own[side.lower_g] : 0);
+    }
+  return out;
+}
+
 }  // namespace
 
-QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& seed, const std::array<bool, 8>& wanted) {
+QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& seed, const QPFlags& wanted) {
   check(solution.factors != nullptr, "vjp: the solution holds no factors; solve with .differentiable = true");
   const Batch batch = read(qp);
   const Iterates& at = solution.factors->solution;
-  const std::int64_t n = batch.n, p = batch.p, m = batch.m, k = batch.sides(), upper = batch.field.lower ? n : 0;
+  const std::int64_t n = batch.n, p = batch.p, m = batch.m, k = batch.sides();
+  const SideBlocks side(batch);
   check(solution.status.size() == static_cast<std::size_t>(batch.count) && at.z.size() == static_cast<std::size_t>(batch.count * n) &&
         at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
         "vjp: the solution is of another problem; its sizes differ");
@@ -304,23 +339,27 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
   Iterates d{std::vector<double>(at.z.size()), std::vector<double>(at.nu.size()), {}, std::vector<double>(at.lambda.size())};
   add_seed(batch, "z", seed.z, n, 0, n, d.z);
   add_seed(batch, "nu", seed.nu, p, 0, p, d.nu);
-  if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, 0, n, d.lambda);
-  if (batch.field.upper) add_seed(batch, "dual_upper", seed.dual_upper, k, upper, n, d.lambda);
-  add_seed(batch, "lambda", seed.lambda, k, k - m, m, d.lambda);
-  adjoint_cpu(batch, solution, *solution.factors, d);
+  if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, side.lower, n, d.lambda);
+  if (batch.field.upper) add_seed(batch, "dual_upper", seed.dual_upper, k, side.upper, n, d.lambda);
+  if (batch.field.lower_g) add_seed(batch, "dual_lower_g", seed.dual_lower_g, k, side.lower_g, m, d.lambda);
+  if (batch.field.h) add_seed(batch, "lambda", seed.lambda, k, side.h, m, d.lambda);
+  adjoint_cpu(batch, *solution.factors, d);
+  drop_unsolved(batch, solution, d);
 
   const auto want = [&](std::size_t i) { return wanted[i] && fields(qp)[i]->defined(); };
   const View z{at.z.data(), n}, dz{d.z.data(), n}, nu{at.nu.data(), p}, dnu{d.nu.data(), p};
-  const View lambda{at.lambda.data() + k - m, k}, dlambda{d.lambda.data() + k - m, k};
+  const std::vector<double> y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
+  const View lambda{y.data(), m}, dlambda{dy.data(), m};
   QP<Tensor> g;
   if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, n, n, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
   if (want(1)) g.q = as_parameter(batch, d.z, n, 0, n, 1, qp.q);                                     // (K20)
   if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, m, n, 1, qp.G);                   // (K21)
-  if (want(3)) g.h = as_parameter(batch, d.lambda, k, k - m, m, -1, qp.h);                           // (K20)
+  if (want(3)) g.h = as_parameter(batch, d.lambda, k, side.h, m, -1, qp.h);                           // (K20)
   if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, p, n, 1, qp.A);                           // (K21)
   if (want(5)) g.b = as_parameter(batch, d.nu, p, 0, p, -1, qp.b);                                   // (K20)
-  if (want(6)) g.lower = as_parameter(batch, d.lambda, k, 0, n, 1, qp.lower);                        // (K22)
-  if (want(7)) g.upper = as_parameter(batch, d.lambda, k, upper, n, -1, qp.upper);                   // (K22)
+  if (want(6)) g.lower = as_parameter(batch, d.lambda, k, side.lower, n, 1, qp.lower);                     // (K22)
+  if (want(7)) g.upper = as_parameter(batch, d.lambda, k, side.upper, n, -1, qp.upper);                  // (K22)
+  if (want(8)) g.lower_g = as_parameter(batch, d.lambda, k, side.lower_g, m, 1, qp.lower_g);              // (K22)
   return g;
 }
 

@@ -1,11 +1,13 @@
-// The CPU's team: one thread on a pack of problems, threads over packs. Loads packs, chooses the path, runs the
-// interior-point method, and the backward pass with the factors that it kept.
+// The CPU's team: one thread on a pack of problems, threads over packs. Loads packs, chooses the path, runs the two
+// methods, and the backward pass with the factors that they kept.
 #include "framework/backend.h"
+#include "solvers/active_set.h"
 #include "solvers/batch.h"
 #include "solvers/interior_point.h"
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace optnet {
 namespace {
@@ -15,105 +17,74 @@ namespace {
 ///     beyond          one problem a thread, factored by LAPACK
 bool uses_packs(const Batch& batch) { return batch.n + batch.p <= 256; }
 
-/// put(j m + i, G_ij) for all entries of an element's G.
-template <class Put>
-void transpose_G(const Batch& batch, std::int64_t element, const Put& put) {
-  const double* G = batch.field.G.data + element * batch.field.G.element;
-  for (int i = 0; i < batch.m; ++i)
-    for (int j = 0; j < batch.n; ++j) put(j * batch.m + i, G[i * batch.n + j]);
-}
-
-/// Reads the problems first ... first + lanes - 1 of a batch into a team's memory; past the end the last one is
-/// repeated. Matrices shared by the batch are used in place (E = double), or copied into packs.
+/// Reads some problems of a batch, one a lane, into a team's memory. Matrices shared by the batch are used in place
+/// (E = double), or copied into packs.
 template <class T, class E>
 class Loader {
  public:
-  Loader(const Batch& batch, const std::vector<double>& shared_Gt, Workspace<T>& memory)
-      : batch_(batch), shared_Gt_(shared_Gt), memory_(memory) {}
+  Loader(const Batch& batch, const std::int64_t* elements, Workspace<T>& memory) : batch_(batch), elements_(elements), memory_(memory) {}
 
-  Problem<T, E> load(std::int64_t first) {
+  Problem<T, E> load() {
     const auto& f = batch_.field;
-    Problem<T, E> problem{.n = batch_.n, .p = batch_.p, .m = batch_.m, .has_lower = bool(f.lower), .has_upper = bool(f.upper)};
-    problem.q = vector(f.q, first, batch_.n);
-    problem.b = vector(f.b, first, batch_.p);
-    if (!batch_.Q_dense)
-      problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, first, batch_.n);
+    Problem<T, E> problem{batch_};
+    problem.q = vector(f.q, batch_.n);
+    problem.b = vector(f.b, batch_.p);
+    if (batch_.Q_dense)
+      problem.Q = matrix(f.Q, batch_.n * batch_.n);
     else
-      problem.Q = matrix(f.Q, first, batch_.n * batch_.n);
+      problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, batch_.n);
     problem.Q_margin = batch_.dtype == float32 ? 1e-6 : 1e-9;
-    problem.A = matrix(f.A, first, batch_.p * batch_.n);
-    problem.Gt = inequalities(first);
-    load_sides(problem, first);
+    problem.A = matrix(f.A, batch_.p * batch_.n);
+    problem.G = matrix(f.G, batch_.m * batch_.n);
+    problem.row_memory = memory_.take(batch_.rows());
+    load_sides(problem);
     return problem;
   }
 
  private:
-  std::int64_t element(std::int64_t first, int lane) const { return std::min(first + lane, batch_.count - 1); }
-
-  T* vector(const Field& field, std::int64_t first, int size) {
+  T* vector(const Field& field, int size) {
     T* out = memory_.take(size);
     for (int l = 0; l < lanes_of<T>; ++l)
-      for (int i = 0; i < size; ++i) set_lane(out[i], l, field(element(first, l), i));
+      for (int i = 0; i < size; ++i) set_lane(out[i], l, field(elements_[l], i));
     return out;
   }
 
-  const E* matrix(const Field& field, std::int64_t first, int size) {
+  const E* matrix(const Field& field, int size) {
     if (!field) return nullptr;
     if constexpr (std::is_same_v<E, double>)
-      return field.data + element(first, 0) * field.element;
+      return field.data + elements_[0] * field.element;
     else
-      return vector(field, first, size);
+      return vector(field, size);
   }
 
-  const E* inequalities(std::int64_t first) {
-    if (batch_.m == 0) return nullptr;
-    if constexpr (std::is_same_v<E, double>)
-      if (batch_.field.G.element == 0) return shared_Gt_.data();
-    if constexpr (std::is_same_v<E, T>) {
-      E* out = memory_.take(batch_.n * batch_.m);
-      for (int l = 0; l < lanes_of<T>; ++l) transpose_G(batch_, element(first, l), [&](int at, double x) { set_lane(out[at], l, x); });
-      return out;
-    }
-    return nullptr;
-  }
-
-  /// d and mask: -lower, upper, h, and whether they are finite.
-  void load_sides(Problem<T, E>& problem, std::int64_t first) {
+  /// d and mask: -low and high of every row, and whether they are finite.
+  void load_sides(Problem<T, E>& problem) {
     T* d = memory_.take(batch_.sides());
     T* mask = memory_.take(batch_.sides());
     int at = 0;
     const auto block = [&](const Field& field, int size, double sign) {
-      if (!field) return;
       for (int l = 0; l < lanes_of<T>; ++l)
         for (int i = 0; i < size; ++i) {
-          const double x = field(element(first, l), i);
-          set_lane(d[at + i], l, std::isfinite(x) ? sign * x : 0);
-          set_lane(mask[at + i], l, std::isfinite(x) ? 1 : 0);
+          const bool finite = field && std::isfinite(field(elements_[l], i));
+          set_lane(d[at + i], l, finite ? sign * field(elements_[l], i) : 0);
+          set_lane(mask[at + i], l, finite ? 1 : 0);
         }
       at += size;
     };
-    block(batch_.field.lower, batch_.n, -1);
-    block(batch_.field.upper, batch_.n, 1);
-    block(batch_.field.h, batch_.m, 1);
+    const int bounds = batch_.n * batch_.bounds;
+    if (batch_.low) block(batch_.field.lower, bounds, -1), block(batch_.field.lower_g, batch_.m, -1);
+    if (batch_.high) block(batch_.field.upper, bounds, 1), block(batch_.field.h, batch_.m, 1);
     problem.d = d;
     problem.mask = mask;
   }
 
   static constexpr double zero_ = 0;
   const Batch& batch_;
-  const std::vector<double>& shared_Gt_;
+  const std::int64_t* elements_;
   Workspace<T>& memory_;
 };
 
-/// G' [n, m] of a batch that shares G; empty otherwise.
-std::vector<double> shared_Gt(const Batch& batch) {
-  if (batch.m == 0 || batch.field.G.element) return {};
-  std::vector<double> out(static_cast<std::size_t>(batch.n) * static_cast<std::size_t>(batch.m));
-  transpose_G(batch, 0, [&](int at, double x) { out[static_cast<std::size_t>(at)] = x; });
-  return out;
-}
-
-/// Lane l of x[0 ... count-1] to out.
+/// Lane l of x[0 ... count-1] to out, and back.
 template <class T>
 void store(const T* x, int count, int l, double* out) {
   for (int i = 0; i < count; ++i) out[i] = lane(x[i], l);
@@ -123,135 +94,212 @@ void fetch(const double* in, int count, int l, T* x) {
   for (int i = 0; i < count; ++i) set_lane(x[i], l, in[i]);
 }
 
-/// run(first element, workspace) for all packs, shared out among threads; each thread keeps its workspace.
+/// run(pack, its elements, workspace) for all packs of a list of elements, shared out among threads; each thread keeps
+/// its workspace. A last pack that is not full repeats its last element.
 template <class T, class Run>
-void for_packs(std::int64_t count, const Run& run) {
-  const std::int64_t packs = (count + lanes_of<T> - 1) / lanes_of<T>;
-#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(std::min<std::int64_t>(threads(), packs))) if (packs > 1 && threads() > 1)
+void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run& run) {
+  const auto count = static_cast<std::int64_t>(elements.size()), packs = (count + lanes_of<T> - 1) / lanes_of<T>;
+  const int team = static_cast<int>(std::min<std::int64_t>(team_of ? team_of : threads(), packs));
+#pragma omp parallel for schedule(dynamic) num_threads(team) if (team > 1)
   for (std::int64_t pack = 0; pack < packs; ++pack) {
     static thread_local Workspace<T> memory;
     memory.reset();
-    run(pack, memory);
+    std::int64_t lanes[lanes_of<T>];
+    for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(std::min(pack * lanes_of<T> + l, count - 1))];
+    run(pack, lanes, memory);
   }
 }
 
+/// The forward pass: the active-set method where it suits, the interior-point method for all that it left.
 template <class T, class E>
-void solve_as(const Batch& batch, const QPOptions& options, Iterates& out, QPSolution& solution, std::vector<T>& kept) {
-  const int n = batch.n, p = batch.p, k = batch.sides();
-  const std::size_t size = static_cast<std::size_t>(Kkt<T, E>::size(n, p, batch.diagonal()));
-  const std::vector<double> Gt = shared_Gt(batch);
-  if (options.differentiable) kept.resize(size * static_cast<std::size_t>((batch.count + lanes_of<T> - 1) / lanes_of<T>));
-  for_packs<T>(batch.count, [&](std::int64_t pack, Workspace<T>& memory) {
-    const std::int64_t first = pack * lanes_of<T>;
-    Loader<T, E> loader(batch, Gt, memory);
-    InteriorPoint<T, E> method(loader.load(first), options, memory);
-    method.solve();
-    if (options.differentiable) std::copy_n(method.factors_at_solution(), size, kept.data() + static_cast<std::size_t>(pack) * size);
-    for (int l = 0; l < lanes_of<T> && first + l < batch.count; ++l) {
-      const std::int64_t e = first + l;
-      const auto i = static_cast<std::size_t>(e);
-      store(method.z, n, l, out.z.data() + e * n);
-      store(method.nu, p, l, out.nu.data() + e * p);
-      store(method.s, k, l, out.s.data() + e * k);
-      store(method.lambda, k, l, out.lambda.data() + e * k);
-      solution.status[i] = method.status[l];
-      solution.iterations[i] = method.iterations[l];
-      solution.primal_residual[i] = lane(method.primal_residual, l);
-      solution.dual_residual[i] = lane(method.dual_residual, l);
-      solution.gap[i] = lane(method.gap, l);
-    }
-  });
-}
-
-/// The adjoint system of one pack. In: seeds v; out: the derivatives d. The factors are those of the regularised
-/// system; one step of refinement takes regularisation and rounding back out.
-template <class T, class E>
-class Adjoint {
+class Forward {
  public:
-  Adjoint(const Problem<T, E>& problem, T* factors, Workspace<T>& memory)
-      : P(problem), kkt_(problem, factors), n_(problem.n), p_(problem.p), k_(problem.sides()) {
-    for (T** x : {&vz, &dz, &r1_}) *x = memory.take(n_);
-    for (T** x : {&vnu, &dnu, &r2_}) *x = memory.take(p_);
-    for (T** x : {&v, &dlambda, &s, &lambda, &r3_, &w_}) *x = memory.take(k_);
-  }
+  Forward(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors, QPFactors::Of<T>& kept)
+      : batch_(batch), options_(options), out_(iterates), solution_(solution), factors_(factors), kept_(kept),
+        done_(static_cast<std::size_t>(batch.count)) {}
 
-  void solve() {
-    for (int i = 0; i < k_; ++i) w_[i] = backward_weight(s[i], lambda[i]);
-    std::fill_n(dz, n_, T(0.0)), std::fill_n(dnu, p_, T(0.0)), std::fill_n(dlambda, k_, T(0.0));
-    for (int round = 0; round < 2; ++round) correct();
+  void run() {
+    std::vector<std::int64_t> elements(static_cast<std::size_t>(batch_.count));
+    std::iota(elements.begin(), elements.end(), 0);
+    if (options_.active_set && batch_.field.Q && ActiveSet<T, E>::suits(batch_)) {
+      if (!batch_.shared_matrices() || factor_shared()) active_set(elements);
+      std::erase_if(elements, [&](std::int64_t e) { return done_[static_cast<std::size_t>(e)]; });
+    }
+    interior_point(elements);
   }
-
-  T *vz, *vnu, *v, *dz, *dnu, *dlambda, *s, *lambda;
 
  private:
-  /// Adds the solution for what is left of (K18) and of (K19), the latter in the form dlambda = w (C dz + v + delta dlambda).
-  void correct() {
-    P.multiply_Q(team_, dz, [&](int i, const T& Qdz) { r1_[i] = -vz[i] - Qdz; });
-    P.multiply_C_transposed(team_, dlambda, [&](int i, const T& Cdl) { r1_[i] -= Cdl; });
-    if (p_) {
-      dense::multiply_transposed(team_, p_, n_, P.A, n_, dnu, [&](int i, const T& Adnu) { r1_[i] -= Adnu; });
-      dense::multiply(team_, p_, n_, P.A, n_, dz, [&](int i, const T& Adz) { r2_[i] = -vnu[i] - Adz; });
-    }
-    P.multiply_C(team_, dz, [&](int i, const T& Cdz) { r3_[i] = w_[i] * (Cdz + v[i] + backward_delta * dlambda[i]) - dlambda[i]; });
-    P.multiply_C_transposed(team_, r3_, [&](int i, const T& Cr) { r1_[i] -= Cr; });
-    kkt_.solve(team_, r1_, r2_);
-    P.multiply_C(team_, r1_, [&](int i, const T& Cr) { dlambda[i] += w_[i] * Cr + r3_[i]; });
-    for (int i = 0; i < n_; ++i) dz[i] += r1_[i];
-    for (int i = 0; i < p_; ++i) dnu[i] += r2_[i];
+  /// With W = 0 and all rows, once for a batch that shares its matrices. False where they are too badly conditioned.
+  bool factor_shared() {
+    Workspace<T> memory;
+    const std::int64_t first[lanes_of<T>] = {};
+    const Problem<T, T> problem = Loader<T, T>(batch_, first, memory).load();
+    const int size = Kkt<T, T>::size(batch_, batch_.rows());
+    Kkt<T, T> kkt(problem, memory.take(size), batch_.rows());
+    kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, T>::scratch_size(batch_, batch_.rows())));
+    factors_.shared.resize(static_cast<std::size_t>(size));
+    kkt.each_factor([&](int i, const T& x) { factors_.shared[static_cast<std::size_t>(i)] = lane(x, 0); });
+    return lane(kkt.well_conditioned(OneThread{}, largest_condition), 0);
   }
 
-  const Problem<T, E> P;
-  const Kkt<T, E> kkt_;
-  const OneThread team_{};
-  const int n_, p_, k_;
-  T *r1_, *r2_, *r3_, *w_;
+  void active_set(const std::vector<std::int64_t>& elements) {
+    const bool shared = batch_.shared_matrices(), keep = options_.differentiable;
+    const int rows = batch_.rows(), size = Kkt<T, E, E>::size(batch_, rows), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_);
+    if (keep) kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(kept_factors + ActiveSet<T, E>::kept_size(batch_)));
+    for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load();
+      T* kept = keep ? kept_.active.pack(pack) : nullptr;
+      MaskOf<T> suited = T(0.0) < T(1.0);
+      E* own = shared ? reinterpret_cast<E*>(factors_.shared.data()) : nullptr;
+      if constexpr (std::is_same_v<T, E>) {
+        if (!shared) own = memory.take(size);
+      }
+      Kkt<T, E, E> kkt(problem, own, rows);
+      if constexpr (std::is_same_v<T, E>)
+        if (!shared) {
+          kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, E>::scratch_size(batch_, rows)));
+          suited = kkt.well_conditioned(OneThread{}, largest_condition);
+          if (keep) kkt.copy_system(kept);
+        }
+      T* state = keep ? kept + kept_factors : memory.take(ActiveSet<T, E>::kept_size(batch_));
+      std::fill_n(state, rows, T(0.0));
+      ActiveSet<T, E> method(problem, kkt, memory, state);
+      const MaskOf<T> solved = method.solve(options_) & suited;
+      for (int l = 0; l < lanes_of<T>; ++l)
+        if (lane(solved, l)) store_lane(method, l, lanes[l]), done_[static_cast<std::size_t>(lanes[l])] = true;
+    });
+  }
+
+  void interior_point(const std::vector<std::int64_t>& elements) {
+    const int size = Kkt<T, E>::size(batch_);
+    if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size));
+    for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+      InteriorPoint<T, E> method(Loader<T, E>(batch_, lanes, memory).load(), options_, memory);
+      method.solve();
+      if (options_.differentiable) std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
+      for (int l = 0; l < lanes_of<T>; ++l) store_lane(method, l, lanes[l]);
+    });
+  }
+
+  void store_lane(const Iterate<T>& at, int l, std::int64_t e) {
+    const int n = batch_.n, p = batch_.p, k = batch_.sides();
+    const auto i = static_cast<std::size_t>(e);
+    store(at.z, n, l, out_.z.data() + e * n), store(at.nu, p, l, out_.nu.data() + e * p);
+    store(at.s, k, l, out_.s.data() + e * k), store(at.lambda, k, l, out_.lambda.data() + e * k);
+    solution_.status[i] = at.status[l];
+    solution_.iterations[i] = at.iterations[l];
+    solution_.objective[i] = lane(at.objective, l);
+    solution_.primal_residual[i] = lane(at.primal_residual, l);
+    solution_.dual_residual[i] = lane(at.dual_residual, l);
+    solution_.gap[i] = lane(at.gap, l);
+  }
+
+  static constexpr double largest_condition = 1e5;  // of H's Cholesky factor, whose square is that of H
+  const Batch& batch_;
+  const QPOptions& options_;
+  Iterates& out_;
+  QPSolution& solution_;
+  QPFactors& factors_;
+  QPFactors::Of<T>& kept_;
+  std::vector<char> done_;
 };
 
-/// (K18), (K19) for all packs, with the factors kept by solve_as.
+/// (K18), (K19) for all packs, with the factors that Forward kept.
 template <class T, class E>
-void adjoint_as(const Batch& batch, const QPSolution& solution, const Iterates& at, const std::vector<T>& kept, Iterates& seeds) {
-  const int n = batch.n, p = batch.p, k = batch.sides();
-  const std::size_t size = static_cast<std::size_t>(Kkt<T, E>::size(n, p, batch.diagonal()));
-  const std::vector<double> Gt = shared_Gt(batch);
-  for_packs<T>(batch.count, [&](std::int64_t pack, Workspace<T>& memory) {
-    const std::int64_t first = pack * lanes_of<T>;
-    Loader<T, E> loader(batch, Gt, memory);
-    Adjoint<T, E> adjoint(loader.load(first), const_cast<T*>(kept.data()) + static_cast<std::size_t>(pack) * size, memory);
-    for (int l = 0; l < lanes_of<T>; ++l) {
-      const std::int64_t e = std::min(first + l, batch.count - 1);
-      fetch(seeds.z.data() + e * n, n, l, adjoint.vz), fetch(seeds.nu.data() + e * p, p, l, adjoint.vnu);
-      fetch(seeds.lambda.data() + e * k, k, l, adjoint.v);
-      fetch(at.lambda.data() + e * k, k, l, adjoint.lambda), fetch(at.s.data() + e * k, k, l, adjoint.s);
-    }
-    adjoint.solve();
-    for (int l = 0; l < lanes_of<T> && first + l < batch.count; ++l) {
-      const std::int64_t e = first + l;
-      double *dz = seeds.z.data() + e * n, *dnu = seeds.nu.data() + e * p, *dlambda = seeds.lambda.data() + e * k;
-      store(adjoint.dz, n, l, dz), store(adjoint.dnu, p, l, dnu), store(adjoint.dlambda, k, l, dlambda);
-      if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
-      std::fill_n(dz, n, 0), std::fill_n(dnu, p, 0), std::fill_n(dlambda, k, 0);
-    }
-  });
-}
+class Backward {
+ public:
+  Backward(const Batch& batch, const QPFactors& factors, const QPFactors::Of<T>& kept, Iterates& seeds)
+      : batch_(batch), factors_(factors), kept_(kept), seeds_(seeds), n_(batch.n), p_(batch.p), k_(batch.sides()) {}
+
+  void run() {
+    std::vector<char> solved(static_cast<std::size_t>(batch_.count), true);
+    for (std::int64_t e : kept_.interior.elements) solved[static_cast<std::size_t>(e)] = false;
+    if (kept_.active.memory) active_set(solved);
+    interior_point();
+  }
+
+ private:
+  void active_set(const std::vector<char>& solved) {
+    const bool shared = batch_.shared_matrices();
+    const int rows = batch_.rows(), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_);
+    for_packs<T>(kept_.active.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load();
+      T* kept = kept_.active.pack(pack);
+      E* own = nullptr;
+      if constexpr (std::is_same_v<T, E>) own = kept;
+      if (shared) own = reinterpret_cast<E*>(const_cast<double*>(factors_.shared.data()));
+      const Kkt<T, E, E> kkt(problem, own, shared ? rows : 0);
+      ActiveSet<T, E> method(problem, kkt, memory, kept + kept_factors);
+      T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
+      for (int l = 0; l < lanes_of<T>; ++l) {
+        const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
+        for (int i = 0; i < n_; ++i) set_lane(dz[i], l, -vz[i]);
+        for (int i = 0; i < p_; ++i) set_lane(dnu[i], l, -vnu[i]);
+        for (int i = 0; i < rows; ++i) {
+          const bool high = lane(method.active(i), l) > 0;
+          set_lane(dy[i], l, high ? -v[batch_.high_side() + i] : batch_.low ? v[i] : 0);
+        }
+      }
+      method.collect();
+      method.solve_active(dz, dnu, dy);
+      for (int l = 0; l < lanes_of<T>; ++l) {
+        const std::int64_t e = lanes[l];
+        if (!solved[static_cast<std::size_t>(e)]) continue;
+        store(dz, n_, l, seeds_.z.data() + e * n_), store(dnu, p_, l, seeds_.nu.data() + e * p_);
+        double* dlambda = seeds_.lambda.data() + e * k_;
+        for (int i = 0; i < rows; ++i) {
+          const double active = lane(method.active(i), l), y = lane(dy[i], l);
+          if (batch_.low) dlambda[i] = active < 0 ? -y : 0;
+          if (batch_.high) dlambda[batch_.high_side() + i] = active > 0 ? y : 0;
+        }
+      }
+    });
+  }
+
+  void interior_point() {
+    for_packs<T>(kept_.interior.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+      Adjoint<T, E> adjoint(Loader<T, E>(batch_, lanes, memory).load(), kept_.interior.pack(pack), memory);
+      const Iterates& at = factors_.solution;
+      for (int l = 0; l < lanes_of<T>; ++l) {
+        const std::int64_t e = lanes[l];
+        fetch(seeds_.z.data() + e * n_, n_, l, adjoint.vz), fetch(seeds_.nu.data() + e * p_, p_, l, adjoint.vnu);
+        fetch(seeds_.lambda.data() + e * k_, k_, l, adjoint.v);
+        fetch(at.lambda.data() + e * k_, k_, l, adjoint.lambda), fetch(at.s.data() + e * k_, k_, l, adjoint.s);
+      }
+      adjoint.solve();
+      for (int l = 0; l < lanes_of<T>; ++l) {
+        const std::int64_t e = lanes[l];
+        store(adjoint.dz, n_, l, seeds_.z.data() + e * n_), store(adjoint.dnu, p_, l, seeds_.nu.data() + e * p_);
+        store(adjoint.dlambda, k_, l, seeds_.lambda.data() + e * k_);
+      }
+    });
+  }
+
+  const Batch& batch_;
+  const QPFactors& factors_;
+  const QPFactors::Of<T>& kept_;
+  Iterates& seeds_;
+  const int n_, p_, k_;
+};
 
 }  // namespace
 
 void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
   if (!uses_packs(batch))
-    solve_as<double, double>(batch, options, iterates, solution, factors.single);
+    Forward<double, double>(batch, options, iterates, solution, factors, factors.single).run();
   else if (batch.shared_matrices())
-    solve_as<Pack, double>(batch, options, iterates, solution, factors.packs);
+    Forward<Pack, double>(batch, options, iterates, solution, factors, factors.packs).run();
   else
-    solve_as<Pack, Pack>(batch, options, iterates, solution, factors.packs);
+    Forward<Pack, Pack>(batch, options, iterates, solution, factors, factors.packs).run();
 }
 
-void adjoint_cpu(const Batch& batch, const QPSolution& solution, const QPFactors& factors, Iterates& seeds) {
+void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds) {
   if (!uses_packs(batch))
-    adjoint_as<double, double>(batch, solution, factors.solution, factors.single, seeds);
+    Backward<double, double>(batch, factors, factors.single, seeds).run();
   else if (batch.shared_matrices())
-    adjoint_as<Pack, double>(batch, solution, factors.solution, factors.packs, seeds);
+    Backward<Pack, double>(batch, factors, factors.packs, seeds).run();
   else
-    adjoint_as<Pack, Pack>(batch, solution, factors.solution, factors.packs, seeds);
+    Backward<Pack, Pack>(batch, factors, factors.packs, seeds).run();
 }
 
 }  // namespace optnet

@@ -27,10 +27,19 @@ struct Batch : Sizes {
 
   /// Whether the batch shares all of Q, G and A, which are then read as plain numbers.
   bool shared_matrices() const { return field.Q.element == 0 && field.G.element == 0 && field.A.element == 0; }
+
+  /// Packs or LAPACK, by size alone, so that an answer never depends on the batch around it.
+  ///     n + p <= 256    packs: several problems a register, the matrices of one pack still in cache
+  ///     beyond          one problem a thread, factored by LAPACK
+  bool packs() const { return n + p <= 256; }
+  /// Whether matrices are copied into packs, and so checked and made symmetric on the way, while they pass anyway.
+  bool copies_matrices() const { return packs() && !shared_matrices(); }
 };
 
 /// Checks and reads; throws Error naming the field, the rule and what was given.
 Batch read(const QP<Tensor>& qp);
+/// Throws the Error of the first number of a matrix that is not finite, if there is one.
+void check_matrices(const Batch& batch);
 
 /// The iterates of a batch, in double: [count, n], [count, p], [count, sides], the sides in the order of Problem.
 struct Iterates {
@@ -64,7 +73,8 @@ struct QPFactors {
 };
 
 // On the CPU (qp_cpu.cpp): fill `iterates` and the vectors of `solution`, and with options.differentiable `factors`.
-void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors);
+// False where a matrix that was copied holds a number that is not finite.
+bool solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors);
 
 /// From seeds (z, nu, lambda) to (dz, dnu, dlambda) of (K18), in place.
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds);

@@ -66,19 +66,22 @@ void multiply_transposed(const Team& team, int rows, int columns, const E* M, in
 
 // ---- register tiles -----------------------------------------------------------------------------------------------
 
-/// acc[r][c] = sum_k X[r][k step] Y[c][k step]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers.
+/// acc[r][c] = sum_k X[r][k step] Y[c][k step]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers
+/// (as raw vectors: g++ 12 leaves arrays of structs in memory).
 template <int R, int C, class T, class E>
-inline void accumulate(T (&acc)[R][C], const T* const (&X)[R], const E* const (&Y)[C], int count, int x_step = 1, int y_step = 1) {
-  for (auto& row : acc)
-    for (T& x : row) x = 0.0;
+[[gnu::noinline]] void accumulate(T (&acc)[R][C], const T* const (&X)[R], const E* const (&Y)[C], int count, int x_step = 1, int y_step = 1) {
+  using V = decltype(raw(T{}));
+  V sum[R][C] = {};
   for (int k = 0; k < count; ++k) {
-    T y[C];
-    for (int c = 0; c < C; ++c) y[c] = Y[c][k * y_step];
+    V y[C];
+    for (int c = 0; c < C; ++c) y[c] = raw(T(Y[c][k * y_step]));
     for (int r = 0; r < R; ++r) {
-      const T x = X[r][k * x_step];
-      for (int c = 0; c < C; ++c) acc[r][c] += x * y[c];
+      const V x = raw(X[r][k * x_step]);
+      for (int c = 0; c < C; ++c) sum[r][c] += x * y[c];
     }
   }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) acc[r][c] = T(sum[r][c]);
 }
 
 /// Pointers to rows i, i+1, ...; past the last row they repeat it, and the tile's surplus results are dropped.

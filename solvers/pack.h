@@ -3,8 +3,11 @@
 // Lanes never meet: what happens in one cannot be seen from another.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 namespace optnet {
 
@@ -72,6 +75,42 @@ inline bool any(const Mask& mask) {
   return bits != 0;
 }
 
+namespace detail {
+// One step of the butterfly below: a and b hold rows r and r + s of a matrix of which s x s blocks change places.
+template <int s, int... i>
+void exchange(Pack::Vector& a, Pack::Vector& b, std::integer_sequence<int, i...>) {
+  constexpr int n = Pack::lanes;
+  const Pack::Vector x = __builtin_shufflevector(a, b, ((i & s) ? n + i - s : i)...);
+  b = __builtin_shufflevector(a, b, ((i & s) ? n + i : i + s)...);
+  a = x;
+}
+template <int s>
+void transpose(Pack::Vector (&v)[Pack::lanes]) {
+  for (int i = 0; i < Pack::lanes; ++i)
+    if ((i & s) == 0) exchange<s>(v[i], v[i + s], std::make_integer_sequence<int, Pack::lanes>{});
+  if constexpr (s > 1) transpose<s / 2>(v);
+}
+}  // namespace detail
+
+/// out[i] = (rows[0][i], rows[1][i], ...): `count` numbers of each lane's own into packs, a square block at a time.
+inline void interleave(const double* const (&rows)[Pack::lanes], std::int64_t count, Pack* out) {
+  constexpr int n = Pack::lanes;
+  std::int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    Pack::Vector block[n];
+    for (int l = 0; l < n; ++l) std::memcpy(&block[l], rows[l] + i, sizeof block[l]);
+    detail::transpose<n / 2>(block);
+    for (int k = 0; k < n; ++k) out[i + k].v = block[k];
+  }
+  for (; i < count; ++i)
+    for (int l = 0; l < n; ++l) out[i].set(l, rows[l][i]);
+}
+inline void interleave(const double* const (&rows)[1], std::int64_t count, double* out) { std::copy_n(rows[0], count, out); }
+
+/// Whether a number is neither infinite nor NaN.
+inline Mask finite(const Pack& x) { return x - x == Pack(0.0); }
+inline bool finite(double x) { return std::isfinite(x); }
+
 // The same names for a single problem.
 inline double select(bool mask, double a, double b) { return mask ? a : b; }
 inline double min(double a, double b) { return a < b ? a : b; }
@@ -92,6 +131,8 @@ inline double lane(double x, int) { return x; }
 inline double lane(const Pack& x, int i) { return x[i]; }
 inline bool lane(bool x, int) { return x; }
 inline bool lane(const Mask& x, int i) { return x[i]; }
+inline Pack::Vector raw(const Pack& x) { return x.v; }
+inline double raw(double x) { return x; }
 inline void set_lane(double& x, int, double value) { x = value; }
 inline void set_lane(Pack& x, int i, double value) { x.set(i, value); }
 inline void set_lane(bool& x, int, bool value) { x = value; }

@@ -4,6 +4,7 @@
 
 #include "solvers/batch.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -51,22 +52,15 @@ Field read_matrix(Batch& batch, const char* field, const Tensor& x, const char* 
 
 /// z'Qz sees only the symmetric part of Q, and so does everything from here on.
 Tensor symmetric(const Tensor& Q) {
-  const std::int64_t n = Q.size(-1), size = n * n, count = Q.numel() / size;
-  const double* q = Q.data<double>();
-  const auto differs = [&] {
-    for (std::int64_t e = 0; e < count; ++e)
-      for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t j = 0; j < i; ++j)
-          if (q[e * size + i * n + j] != q[e * size + j * n + i]) return true;
-    return false;
-  };
-  if (!differs()) return Q;
+  const std::int64_t n = Q.size(-1), count = Q.numel() / (n * n);
   Buffer out(static_cast<std::size_t>(Q.numel()) * sizeof(double), Device::cpu);
+  const double* q = Q.data<double>();
   double* y = static_cast<double*>(out.data());
-  for (std::int64_t e = 0; e < count; ++e)
+  bool differs = false;
+  for (std::int64_t e = 0; e < count; ++e, q += n * n, y += n * n)
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t j = 0; j < n; ++j) y[e * size + i * n + j] = 0.5 * (q[e * size + i * n + j] + q[e * size + j * n + i]);
-  return Tensor(Q.shape(), float64, std::move(out));
+      for (std::int64_t j = 0; j < n; ++j) y[i * n + j] = 0.5 * (q[i * n + j] + q[j * n + i]), differs |= q[i * n + j] != q[j * n + i];
+  return differs ? Tensor(Q.shape(), float64, std::move(out)) : Q;
 }
 
 /// [] and [B, 1, 1] multiply I, [n] and [B, 1, n] are diagonals, [n, n] and [B, n, n] dense.
@@ -77,21 +71,32 @@ Field read_Q(Batch& batch, Tensor& Q) {
         "(multiple of I), or per element [batch, n, n], [batch, 1, n], [batch, 1, 1], with n = ", n, " from q; got ", Q.shape());
   join_batch(batch, "Q", Q, 2);
   batch.Q_dense = rows > 1;
-  if (batch.Q_dense) Q = symmetric(Q);
   return {Q.data<double>(), batch_axis(Q, 2) > 1 ? rows * columns : 0, columns == 1 ? 0 : 1};
 }
 
-/// Numbers must be finite, but for sides that are absent: lower = -inf, upper and h = +inf.
-void check_numbers(const Batch& batch, const char* field, const Tensor& x, double allowed) {
-  if (!x.defined()) return;
+bool all_finite(const double* x, std::int64_t count) {
+  constexpr std::uint64_t exponent = 0x7ff0'0000'0000'0000;  // all ones in infinities and NaN, and nothing else
+  bool found = false;
+  for (std::int64_t i = 0; i < count; ++i) found |= (std::bit_cast<std::uint64_t>(x[i]) & exponent) == exponent;
+  return !found;
+}
+
+/// Numbers must be finite, but for sides that are absent: -inf in lower and lower_g, inf in upper and h.
+void check_numbers(const Batch& batch, std::size_t field) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  constexpr double allowed[] = {0, 0, 0, infinity, 0, 0, -infinity, infinity, -infinity};
+  constexpr int own_axes[] = {2, 1, 2, 1, 2, 1, 1, 1, 1};
+  const Tensor& x = *fields(batch.data)[field];
+  if (!x.defined() || all_finite(x.data<double>(), x.numel())) return;
   const double* values = x.data<double>();
   for (std::int64_t i = 0; i < x.numel(); ++i) {
-    if (std::isfinite(values[i]) || values[i] == allowed) continue;
-    const bool own = x.rank() > 0 && x.size(0) == batch.count && batch.count > 1 && x.numel() % batch.count == 0;
-    fail("argmin: ", field, " must be finite", allowed != 0 ? allowed < 0 ? " or -inf" : " or inf" : "", "; got ", values[i], " in problem ",
-         own ? i / (x.numel() / batch.count) : 0, " of ", batch.count);
+    if (std::isfinite(values[i]) || values[i] == allowed[field]) continue;
+    const std::int64_t elements = batch_axis(x, own_axes[field]);
+    fail("argmin: ", qp_field_names[field], " must be finite", allowed[field] < 0 ? " or -inf" : allowed[field] > 0 ? " or inf" : "", "; got ",
+         values[i], " in problem ", i / (x.numel() / elements), " of ", batch.count);
   }
 }
+bool is_matrix(const Batch& batch, std::size_t field) { return (field == 0 && batch.Q_dense) || field == 2 || field == 4; }
 
 }  // namespace
 
@@ -128,10 +133,15 @@ Batch read(const QP<Tensor>& qp) {
   batch.bounds = data.lower.defined() || data.upper.defined();
   batch.low = data.lower.defined() || data.lower_g.defined();
   batch.high = data.upper.defined() || data.h.defined();
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  const double allowed[] = {0, 0, 0, infinity, 0, 0, -infinity, infinity, -infinity};
-  for (std::size_t i = 0; i < given.size(); ++i) check_numbers(batch, qp_field_names[i], *kept[i], allowed[i]);
+  for (std::size_t i = 0; i < given.size(); ++i)
+    if (!is_matrix(batch, i) || !batch.copies_matrices()) check_numbers(batch, i);
+  if (batch.Q_dense && !batch.copies_matrices()) data.Q = symmetric(data.Q), batch.field.Q.data = data.Q.data<double>();
   return batch;
+}
+
+void check_matrices(const Batch& batch) {
+  for (std::size_t i = 0; i < qp_field_names.size(); ++i)
+    if (is_matrix(batch, i)) check_numbers(batch, i);
 }
 
 namespace {
@@ -215,7 +225,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   const auto zeros = [&](std::int64_t size) { return std::vector<double>(count * static_cast<std::size_t>(size)); };
   Iterates at{zeros(n), zeros(p), zeros(k), zeros(k)};
   auto factors = std::make_shared<QPFactors>();
-  solve_cpu(batch, options, at, solution, *factors);
+  if (!solve_cpu(batch, options, at, solution, *factors)) check_matrices(batch);
   if (options.on_failure == OnFailure::raise) raise_failures(batch, solution);
 
   solution.z = columns(batch, at.z, n, 0, n);

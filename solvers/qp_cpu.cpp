@@ -6,16 +6,12 @@
 #include "solvers/interior_point.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
 namespace optnet {
 namespace {
-
-/// Packs or LAPACK, by size alone, so that an answer never depends on the batch around it.
-///     n + p <= 256    packs: several problems a register, the matrices of one pack still in cache
-///     beyond          one problem a thread, factored by LAPACK
-bool uses_packs(const Batch& batch) { return batch.n + batch.p <= 256; }
 
 /// Reads some problems of a batch, one a lane, into a team's memory. Matrices shared by the batch are used in place
 /// (E = double), or copied into packs.
@@ -30,7 +26,7 @@ class Loader {
     problem.q = vector(f.q, batch_.n);
     problem.b = vector(f.b, batch_.p);
     if (batch_.Q_dense)
-      problem.Q = matrix(f.Q, batch_.n * batch_.n);
+      problem.Q = symmetric(matrix(f.Q, batch_.n * batch_.n));
     else
       problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, batch_.n);
     problem.Q_margin = batch_.dtype == float32 ? 1e-6 : 1e-9;
@@ -40,6 +36,9 @@ class Loader {
     load_sides(problem);
     return problem;
   }
+
+  /// Whether the matrices that were copied into packs hold finite numbers only; all others were checked by read().
+  bool finite() const { return finite_; }
 
  private:
   T* vector(const Field& field, int size) {
@@ -51,10 +50,28 @@ class Loader {
 
   const E* matrix(const Field& field, int size) {
     if (!field) return nullptr;
-    if constexpr (std::is_same_v<E, double>)
+    if constexpr (std::is_same_v<E, double>) {
       return field.data + elements_[0] * field.element;
-    else
-      return vector(field, size);
+    } else {
+      const double* rows[lanes_of<T>];
+      for (int l = 0; l < lanes_of<T>; ++l) rows[l] = field.data + elements_[l] * field.element;
+      T* out = memory_.take(size);
+      interleave(rows, size, out);
+      MaskOf<T> all = T(0.0) < T(1.0);
+      for (int i = 0; i < size; ++i) all = all & optnet::finite(out[i]);
+      finite_ &= !any(!all);
+      return out;
+    }
+  }
+
+  /// z'Qz sees only the symmetric part of Q. (read() saw to that of matrices used in place.)
+  const E* symmetric(const E* Q) {
+    if constexpr (!std::is_same_v<E, double>) {
+      E* x = const_cast<E*>(Q);  // this loader's own copy
+      for (int i = 0; i < batch_.n; ++i)
+        for (int j = 0; j < i; ++j) x[i * batch_.n + j] = x[j * batch_.n + i] = 0.5 * (x[i * batch_.n + j] + x[j * batch_.n + i]);
+    }
+    return Q;
   }
 
   /// d and mask: -low and high of every row, and whether they are finite.
@@ -82,6 +99,7 @@ class Loader {
   const Batch& batch_;
   const std::int64_t* elements_;
   Workspace<T>& memory_;
+  bool finite_ = true;
 };
 
 /// Lane l of x[0 ... count-1] to out, and back.
@@ -118,7 +136,8 @@ class Forward {
       : batch_(batch), options_(options), out_(iterates), solution_(solution), factors_(factors), kept_(kept),
         done_(static_cast<std::size_t>(batch.count)) {}
 
-  void run() {
+  /// False where a matrix holds a number that is not finite.
+  bool run() {
     std::vector<std::int64_t> elements(static_cast<std::size_t>(batch_.count));
     std::iota(elements.begin(), elements.end(), 0);
     if (options_.active_set && batch_.field.Q && ActiveSet<T, E>::suits(batch_)) {
@@ -126,6 +145,7 @@ class Forward {
       std::erase_if(elements, [&](std::int64_t e) { return done_[static_cast<std::size_t>(e)]; });
     }
     interior_point(elements);
+    return finite_;
   }
 
  private:
@@ -147,7 +167,10 @@ class Forward {
     const int rows = batch_.rows(), size = Kkt<T, E, E>::size(batch_, rows), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_);
     if (keep) kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(kept_factors + ActiveSet<T, E>::kept_size(batch_)));
     for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
-      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load();
+      Loader<T, E> loader(batch_, lanes, memory);
+      const Problem<T, E> problem = loader.load();
+      if (!loader.finite()) finite_ = false;
+      if (!finite_) return;
       T* kept = keep ? kept_.active.pack(pack) : nullptr;
       MaskOf<T> suited = T(0.0) < T(1.0);
       E* own = shared ? reinterpret_cast<E*>(factors_.shared.data()) : nullptr;
@@ -174,7 +197,10 @@ class Forward {
     const int size = Kkt<T, E>::size(batch_);
     if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size));
     for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
-      InteriorPoint<T, E> method(Loader<T, E>(batch_, lanes, memory).load(), options_, memory);
+      Loader<T, E> loader(batch_, lanes, memory);
+      InteriorPoint<T, E> method(loader.load(), options_, memory);
+      if (!loader.finite()) finite_ = false;
+      if (!finite_) return;
       method.solve();
       if (options_.differentiable) std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
       for (int l = 0; l < lanes_of<T>; ++l) store_lane(method, l, lanes[l]);
@@ -202,6 +228,7 @@ class Forward {
   QPFactors& factors_;
   QPFactors::Of<T>& kept_;
   std::vector<char> done_;
+  std::atomic<bool> finite_ = true;
 };
 
 /// (K18), (K19) for all packs, with the factors that Forward kept.
@@ -284,17 +311,16 @@ class Backward {
 
 }  // namespace
 
-void solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
-  if (!uses_packs(batch))
-    Forward<double, double>(batch, options, iterates, solution, factors, factors.single).run();
-  else if (batch.shared_matrices())
-    Forward<Pack, double>(batch, options, iterates, solution, factors, factors.packs).run();
-  else
-    Forward<Pack, Pack>(batch, options, iterates, solution, factors, factors.packs).run();
+bool solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
+  if (!batch.packs())
+    return Forward<double, double>(batch, options, iterates, solution, factors, factors.single).run();
+  if (batch.shared_matrices())
+    return Forward<Pack, double>(batch, options, iterates, solution, factors, factors.packs).run();
+  return Forward<Pack, Pack>(batch, options, iterates, solution, factors, factors.packs).run();
 }
 
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds) {
-  if (!uses_packs(batch))
+  if (!batch.packs())
     Backward<double, double>(batch, factors, factors.single, seeds).run();
   else if (batch.shared_matrices())
     Backward<Pack, double>(batch, factors, factors.packs, seeds).run();

@@ -60,10 +60,17 @@ struct Kept {
   T* pack(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
 };
 
+/// The matrices that a batch shares, equilibrated, and how: D, E and F of Scaling. Empty where there are none.
+struct SharedMatrices {
+  std::vector<double> Q, A, G, scaling;
+};
+
 /// What solve() keeps for vjp(): the solution in double, and the factors there, in packs or one by one.
 struct QPFactors {
   Iterates solution;
   std::vector<double> shared;  // Kkt's, with the rows of C, where the batch shares its matrices
+  SharedMatrices scaled;
+  double regularization = 0;   // what the interior point's factors were made with
   template <class T>
   struct Of {
     Kept<T> active, interior;

@@ -4,25 +4,28 @@
 #pragma once
 
 #include "solvers/adjoint.h"
+#include "solvers/equilibrate.h"
+#include "solvers/newton.h"
+
+#include <cstdio>
 
 namespace optnet {
 
 template <class T, class E, class Team = OneThread>
 class InteriorPoint : public Iterate<T> {
  public:
-  InteriorPoint(const Problem<T, E>& problem, const QPOptions& options, Workspace<T>& memory, Team team = {})
-      : P(problem), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
-        factors_(memory.take(Kkt<T, E>::size(problem))), kkt_(problem, factors_) {
-    for (T** x : {&z, &rd_, &dz_, &Qz_}) *x = memory.take(n_);
-    for (T** x : {&nu, &re_, &dnu_}) *x = memory.take(p_);
-    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &v_}) *x = memory.take(k_);
-    row_weight_ = memory.take(problem.rows());
-    scratch_ = memory.take(Kkt<T, E>::scratch_size(problem));
+  /// `problem` has been scaled by `scaling`.
+  InteriorPoint(const Problem<T, E>& problem, const Scaling<T>& scaling, const QPOptions& options, Workspace<T>& memory, Team team = {})
+      : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
+        factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
+    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_}) *x = memory.take(n_);
+    for (T** x : {&nu, &re_, &dnu_, &nu_unit_}) *x = memory.take(p_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_}) *x = memory.take(k_);
   }
 
   void solve() {
     measure_data();
-    finish(!kkt_.semidefinite(team_), QPStatus::numerical, 0);
+    finish(!newton_.semidefinite(), QPStatus::numerical, 0);
     finish(bounds_cross(), QPStatus::primal_infeasible, 0);
     start();
     for (int iteration = 0;; ++iteration) {
@@ -32,7 +35,7 @@ class InteriorPoint : public Iterate<T> {
       factor();
 
       each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
-      newton();
+      direction();
       const T share = mu_after(longest_step()) / max(mu_, T(1e-300));
       const MaskOf<T> stalled = mu_ > 0.5 * past_mu_[1];               // then the second-order term leads in circles:
       const T sigma = select(stalled, T(0.3), share * share * share);  // (K13)
@@ -40,15 +43,28 @@ class InteriorPoint : public Iterate<T> {
       past_mu_[1] = past_mu_[0], past_mu_[0] = mu_;
 
       each_side([&](int i) { rc_[i] = P.mask[i] * (s[i] * lambda[i] + second * ds_[i] * dlambda_[i] - sigma * mu_); });  // (K14)
-      newton();
-      step(min(T(1.0), max(T(0.99), min(1.0 - mu_, T(1 - 1e-6))) * longest_step()));
+      direction();
+      const T length = min(T(1.0), max(T(0.99), min(1.0 - mu_, T(1 - 1e-6))) * longest_step());
+      if (options_.verbose) print(iteration, sigma, length);
+      step(length);
     }
+  }
+
+  /// From the scaled problem back to the given one. (K28)
+  void unscale() {
+    const T inverse_c = 1.0 / *scaling_.c;
+    team_.for_each(n_, [&](int i) { z[i] *= scaling_.D[i]; });
+    team_.for_each(p_, [&](int i) { nu[i] *= scaling_.E[i] * inverse_c; });
+    each_side([&](int i) {
+      const T row = scaling_.row(P, i % P.rows());
+      s[i] = select(P.mask[i] > T(0.0), s[i] / row, T(1.0)), lambda[i] *= row * inverse_c;
+    });
   }
 
   /// Factors once more, at the solution, with W of (K18), and returns the factors: what the backward pass solves with.
   const T* factors_at_solution() {
     each_side([&](int i) { w_[i] = backward_weight(s[i], lambda[i]); });
-    factor_with_weights();
+    newton_.factor(w_);
     return factors_;
   }
 
@@ -63,13 +79,22 @@ class InteriorPoint : public Iterate<T> {
   T norm(int count, const T* x) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
   }
+  /// max |unit_i x_i|
+  T norm(int count, const T* x, const T* unit) const {
+    return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(unit[i] * x[i]); });
+  }
   T dot(int count, const T* x, const T* y) const {
     return team_.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
   }
 
   void measure_data() {
-    q_size_ = 1.0 + norm(n_, P.q);
-    bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d));
+    const T inverse_c = 1.0 / *scaling_.c;
+    team_.for_each(n_, [&](int i) { z_unit_[i] = inverse_c / scaling_.D[i]; });
+    team_.for_each(p_, [&](int i) { nu_unit_[i] = 1.0 / scaling_.E[i]; });
+    each_side([&](int i) { s_unit_[i] = 1.0 / scaling_.row(P, i % P.rows()); });
+    q_size_ = 1.0 + norm(n_, P.q), q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
+    bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d)), bd_size_given_ = 1.0 + max(norm(p_, P.b, nu_unit_), norm(k_, P.d, s_unit_));
+    within_ = 0.0;
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
     past_mu_[0] = past_mu_[1] = 1e300;
     running_ = T(0.0) < T(1.0);
@@ -87,11 +112,11 @@ class InteriorPoint : public Iterate<T> {
 
   /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)
   void start() {
-    each_side([&](int i) { w_[i] = P.mask[i]; });
-    factor_with_weights();
-    P.multiply_sides_transposed(team_, P.d, [&](int i, const T& Cd) { z[i] = Cd - P.q[i]; });
+    each_side([&](int i) { w_[i] = P.mask[i], dlambda_[i] = -P.d[i]; });
+    newton_.factor(w_);
+    team_.for_each(n_, [&](int i) { z[i] = -P.q[i]; });
     team_.for_each(p_, [&](int i) { nu[i] = P.b[i]; });
-    kkt_.solve(team_, z, nu);
+    newton_.solve(z, nu, dlambda_);
     P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
     each_side([&](int i) { lambda[i] = -s[i]; });
     shift(s);
@@ -118,20 +143,36 @@ class InteriorPoint : public Iterate<T> {
     mu_ = gap_now_ / max(sides_, T(1.0));
   }
 
-  /// Stops the lanes that are solved, proved infeasible, or out of time.
+  /// Stops the lanes that are solved, proved infeasible, or out of time. Residuals must be small in the scaled problem and,
+  /// for three iterations at least, in the given one too, where rounding alone may be larger than what is asked.
   void judge(int iteration) {
     const T primal = max(norm(p_, re_), norm(k_, rp_)), dual = norm(n_, rd_);
     const T product = team_.template largest<T>(k_, T(0.0), [&](int i) { return s[i] * lambda[i]; });
-    primal_residual = select(running_, primal, primal_residual);
-    dual_residual = select(running_, dual, dual_residual);
-    gap = select(running_, gap_now_, gap);
-    objective = select(running_, dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z), objective);
+    const T primal_given = max(norm(p_, re_, nu_unit_), norm(k_, rp_, s_unit_)), dual_given = norm(n_, rd_, z_unit_);
+    const T inverse_c = 1.0 / *scaling_.c;
+    primal_residual = select(running_, primal_given, primal_residual);
+    dual_residual = select(running_, dual_given, dual_residual);
+    gap = select(running_, gap_now_ * inverse_c, gap);
+    objective = select(running_, (dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z)) * inverse_c, objective);
     const double tolerance = options_.tolerance;
-    finish((primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_),  // (K2)
-           QPStatus::solved, iteration);
+    const MaskOf<T> scaled = (primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_);  // (K2)
+    const MaskOf<T> given = (primal_given <= tolerance * bd_size_given_) & (dual_given <= tolerance * q_size_given_) &
+                            (product * inverse_c <= tolerance * q_size_given_);
+    within_ = select(scaled, within_ + 1.0, T(0.0));
+    finish(scaled & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
     finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
     finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
     if (iteration >= options_.max_iterations) finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
+  }
+
+  /// A line on standard error, of the running problem that is furthest from its end.
+  void print(int iteration, const T& sigma, const T& length) const {
+    int worst = 0;
+    const auto distance = [&](int l) { return lane(running_, l) ? lane(primal_residual, l) + lane(dual_residual, l) + lane(gap, l) : -1; };
+    for (int l = 1; l < lanes_of<T>; ++l) worst = distance(l) > distance(worst) ? l : worst;
+    if (iteration == 0) std::fprintf(stderr, " iter       objective    primal      dual       gap     sigma      step\n");
+    std::fprintf(stderr, "%5d  %14.7e  %8.2e  %8.2e  %8.2e  %8.2e  %8.2e\n", iteration, lane(objective, worst), lane(primal_residual, worst),
+                 lane(dual_residual, worst), lane(gap, worst), lane(sigma, worst), lane(length, worst));
   }
 
   void finish(const MaskOf<T>& now, QPStatus why, int iteration) {
@@ -142,9 +183,9 @@ class InteriorPoint : public Iterate<T> {
 
   /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints. (K16)
   MaskOf<T> proves_primal_infeasible() {
-    const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda);
+    const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda), size = max(norm(p_, nu), norm(k_, lambda));
     const T rest = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i] - Qz_[i] - P.q[i]); });
-    return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
+    return proves(value, rest, size);
   }
 
   /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
@@ -152,33 +193,33 @@ class InteriorPoint : public Iterate<T> {
     const T value = dot(n_, P.q, z);
     const T rest = max(max(norm(n_, Qz_), team_.template largest<T>(p_, T(0.0), [&](int i) { return abs(re_[i] + P.b[i]); })),
                        team_.template largest<T>(k_, T(0.0), [&](int i) { return P.mask[i] * (rp_[i] - s[i] + P.d[i]); }));
-    return (value < T(0.0)) & (rest <= certificate_tolerance * -value);
+    return proves(value, rest, norm(n_, z));
+  }
+
+  /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.
+  static MaskOf<T> proves(const T& value, const T& rest, const T& size) {
+    return (value < -certificate_tolerance * size) & (rest <= -certificate_tolerance * value) & (rest <= certificate_tolerance * size);
   }
 
   void factor() {
     each_side([&](int i) {
-      inverse_[i] = 1.0 / (s[i] + options_.regularization * lambda[i]);
+      inverse_[i] = 1.0 / (s[i] + newton_.regularization() * lambda[i]);
       w_[i] = lambda[i] * inverse_[i];
     });
-    factor_with_weights();
+    newton_.factor(w_);
   }
 
-  /// A row's weight is the sum of its sides'.
-  void factor_with_weights() {
-    const int high = P.high_side();
-    team_.for_each(P.rows(), [&](int i) { row_weight_[i] = P.low && P.high ? w_[i] + w_[high + i] : w_[i]; });
-    kkt_.factor(team_, row_weight_, options_.regularization, scratch_);
-  }
-
-  /// The Newton direction for the complementarity residual rc. (K4) to (K6)
-  void newton() {
-    each_side([&](int i) { v_[i] = w_[i] * rp_[i] - rc_[i] * inverse_[i]; });
-    P.multiply_sides_transposed(team_, v_, [&](int i, const T& Cv) { dz_[i] = -rd_[i] - Cv; });  // (K8)
+  /// The Newton direction for the complementarity residual rc. (K4)
+  void direction() {
+    each_side([&](int i) { dlambda_[i] = w_[i] * rp_[i] - rc_[i] * inverse_[i]; });  // v of (K6)
+    team_.for_each(n_, [&](int i) { dz_[i] = -rd_[i]; });
     team_.for_each(p_, [&](int i) { dnu_[i] = -re_[i]; });
-    kkt_.solve(team_, dz_, dnu_);
-    P.multiply_sides(team_, dz_, [&](int i, const T& Cdz) {
-      dlambda_[i] = w_[i] * Cdz + v_[i];                                               // (K6)
-      ds_[i] = P.mask[i] * (options_.regularization * dlambda_[i] - rp_[i] - Cdz);       // (K5)
+    newton_.solve(dz_, dnu_, dlambda_);
+    const int high = P.high_side();
+    team_.for_each(P.rows(), [&](int i) {  // (K5)
+      const auto slack = [&](int side, const T& Cdz) { ds_[side] = P.mask[side] * (newton_.regularization() * dlambda_[side] - rp_[side] - Cdz); };
+      if (P.low) slack(i, -newton_.row(i));
+      if (P.high) slack(high + i, newton_.row(i));
     });
   }
 
@@ -210,13 +251,14 @@ class InteriorPoint : public Iterate<T> {
   static constexpr double certificate_tolerance = 1e-8;
 
   const Problem<T, E> P;
+  const Scaling<T> scaling_;
   const QPOptions options_;
   const Team team_;
   const int n_, p_, k_;
   T* factors_;
-  Kkt<T, E> kkt_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *v_, *row_weight_, *scratch_;
-  T q_size_, bd_size_, sides_, mu_, past_mu_[2], gap_now_;
+  Newton<T, E, Team> newton_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *z_unit_, *nu_unit_, *s_unit_;
+  T q_size_, bd_size_, q_size_given_, bd_size_given_, within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };
 

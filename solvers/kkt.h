@@ -1,72 +1,84 @@
 // The linear system behind both methods, factored once and solved many times:
-//     [ H   A'  ] [ dz  ]   [ r1 ]        H = Q + C'WC + rho I                                (K7)
-//     [ A  -dI  ] [ dnu ] = [ r2 ]
-// H is eliminated first, S = A H^-1 A' + delta I after it (K9). rho and delta are small: they make singular Q
-// and dependent rows of A ordinary, and vanish from the answer, because the right-hand sides are the residuals
-// of the original problem (docs/optnet.md).
+//     [ H   B'   ] [ dz ]   [ r1 ]        H = Q + diagonal of the bounds' weights + rho I
+//     [ B  -D    ] [ dy ] = [ r2 ]        B = A and, if carried, rows of C                    (K7)
+// H is eliminated first, S = B H^-1 B' + D after it (K9). rho and delta are small: they make singular Q and dependent
+// rows ordinary, and vanish from the answer, because the right-hand sides are residuals (docs/optnet.md).
 //
-//     case        factor, flops                            when
-//     diagonal    p^2 n + p^3/3                            Q diagonal or scalar and only bounds
-//     dense       n^2 m + n^3/3 + p n^2 + p^2 n + p^3/3    otherwise
-//
-// With `rows` = k, all rows of C are carried along behind those of A: n^2 k + (n + p) k^2 + p^2 k flops more give
-// R = C P C' of (K24), the QP as its rows see it.
+//     carried    H also has         D behind delta      factor, flops (k rows in B)          for
+//     none       G'WG: n^2 m        -                   n^3/3 + n^2 k + n k^2 + k^3/3        the interior point, m > 2n
+//     G          -                  1/w + delta         the same                             the interior point
+//     all of C   -                  not factored: R     less k^3/3                           the active set
+// Where Q is diagonal and G is not in H, so is H, and the first two terms fall away. Rows in B cost more than in H where
+// they are many, and keep apart what is of size 1/delta from what is of size rho, whose product would leave no digits.
 #pragma once
 
 #include "solvers/problem.h"
 
 namespace optnet {
 
+enum class Carry : std::uint8_t { none, G, all, A };  // A: what is kept of `all` for solves, the rows of C left out
+
 /// Vectors of T, the problem's matrices of E, factors of F.
 template <class T, class E, class F = T>
 class Kkt {
  public:
   /// `factors` [size()] holds the factorisation; it can be kept, and handed to another Kkt to solve again.
-  Kkt(const Problem<T, E>& problem, F* factors, int rows = 0)
-      : problem_(problem), n_(problem.n), p_(problem.p), rows_(rows), H_(factors), S_(factors + H_size(problem, rows)) {}
+  Kkt(const Problem<T, E>& problem, F* factors, Carry carry)
+      : problem_(problem), carry_(carry), n_(problem.n), p_(problem.p), rows_(p_ + carried(problem, carry)),
+        solved_(carry == Carry::all ? p_ : rows_), diagonal_(diagonal(problem, carry)), H_(factors), S_(factors + H_size(problem, carry)) {}
 
-  static int size(const Sizes& sizes, int rows = 0) { return H_size(sizes, rows) + (sizes.p + rows) * ld(sizes.p + rows); }
+  static int carried(const Sizes& sizes, Carry carry) { return carry == Carry::all ? sizes.rows() : carry == Carry::G ? sizes.m : 0; }
+  static int size(const Sizes& sizes, Carry carry) {
+    const int rows = sizes.p + carried(sizes, carry);
+    return H_size(sizes, carry) + rows * ld(rows);
+  }
   /// Working memory of factor().
-  static int scratch_size(const Sizes& sizes, int rows = 0) { return sizes.n * (sizes.diagonal() ? sizes.p + rows : sizes.m); }
+  static int scratch_size(const Sizes& sizes, Carry carry) {
+    return sizes.n * (diagonal(sizes, carry) ? sizes.p + carried(sizes, carry) : carry == Carry::none ? sizes.m : 0);
+  }
 
   /// `w` [rows of C] is the diagonal of W, or null for 0.
   template <class Team>
   void factor(const Team& team, const T* w, double regularization, T* scratch) {
-    if (problem_.diagonal())
+    start_S(team, w, regularization);
+    if (diagonal_)
       factor_diagonal(team, w, regularization, scratch);
     else
       factor_dense(team, w, regularization, scratch);
-    dense::cholesky(team, p_ + rows_, p_, S_, ldS());
-    if (rows_) form_R(team);
+    dense::cholesky(team, rows_, solved_, S_, ldS());
+    if (carry_ == Carry::all) form_R(team);
   }
 
-  /// R [rows, rows] with leading dimension ldR(), both triangles.
+  /// D of carried row i of C.
+  static T D(const T& w, double delta) { return delta + 1.0 / max(w, T(1e-200)); }
+
+  /// R [rows of C, rows of C] with leading dimension ldR(), both triangles: the QP as its rows see it. (K24)
   const F* R() const { return S_ + p_ * ldS() + p_; }
   int ldR() const { return ldS(); }
 
   /// f(i, entry i) for all entries of the factors.
   template <class Function>
   void each_factor(const Function& f) const {
-    for (int i = 0, end = size(problem_, rows_); i < end; ++i) f(i, H_[i]);
+    for (int i = 0, end = size(problem_, carry_); i < end; ++i) f(i, H_[i]);
   }
 
-  /// The part that solve() needs, as a Kkt without rows would hold it: to be kept.
+  /// The part that solve() needs, as Carry::A would hold it: to be kept.
   void copy_system(F* to) const {
     const auto copy_lower = [](int rows, int columns, const F* from, int ld_from, F* out, int ld_out) {
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j <= i && j < columns; ++j) out[i * ld_out + j] = from[i * ld_from + j];
     };
-    if (problem_.diagonal())
+    if (diagonal_)
       for (int i = 0; i < n_; ++i) to[i] = H_[i];
     else
       copy_lower(n_ + p_, n_, H_, ld(n_), to, ld(n_));
-    copy_lower(p_, p_, S_, ldS(), to + H_size(problem_, 0), ld(p_));
+    copy_lower(p_, p_, S_, ldS(), to + (diagonal_ ? n_ : (n_ + p_) * ld(n_)), ld(p_));
   }
 
   /// Whether H has a condition number, as its pivots show it, of less than `limit`: of use where nothing regularises it.
   template <class Team>
   MaskOf<F> well_conditioned(const Team& team, double limit) const {
-    const auto pivot = [&](int i) { return H_[problem_.diagonal() ? i : i * ld(n_) + i]; };  // 1/h or 1/L_ii
+    const auto pivot = [&](int i) { return H_[diagonal_ ? i : i * ld(n_) + i]; };  // 1/h or 1/L_ii
     const F least = team.template smallest<F>(n_, F(1e300), pivot), largest = team.template largest<F>(n_, F(0.0), pivot);
     return least * limit > largest;
   }
@@ -74,118 +86,130 @@ class Kkt {
   /// Whether Q is positive semidefinite up to rounding: one factorisation of Q + margin I, whose factors are lost.
   template <class Team>
   MaskOf<T> semidefinite(const Team& team) const {
-    const auto diagonal = [&](int i) { return problem_.Q ? T(problem_.Q[i * n_ + i]) : problem_.Q_diagonal[i]; };
+    const auto diagonal = [&](int i) { return problem_.Q ? problem_.Q_weight * problem_.Q[i * n_ + i] : problem_.Q_diagonal[i]; };
     const T size = team.template largest<T>(n_, T(1e-300), [&](int i) { return abs(diagonal(i)); });
     if (!problem_.Q) return team.template smallest<T>(n_, T(1e300), diagonal) >= -problem_.Q_margin * size;
     team.for_each(n_, [&](int i) {
-      for (int j = 0; j <= i; ++j) H_[i * ld(n_) + j] = problem_.Q[i * n_ + j];
+      for (int j = 0; j <= i; ++j) H_[i * ld(n_) + j] = problem_.Q_weight * problem_.Q[i * n_ + j];
       H_[i * ld(n_) + i] += problem_.Q_margin * size;
     });
     return dense::cholesky(team, n_, n_, H_, ld(n_)) >= T(0.0);
   }
 
-  /// In place: (r1, r2) becomes (dz, dnu) of (K7).
+  /// In place: (r1, r2) becomes (dz, dy) of (K7); r2 [p], and behind it the rows of a carried G.
   template <class Team>
   void solve(const Team& team, T* r1, T* r2) const {
     solve_half(team, r1);  // u = L^-1 r1, with H = L L'
-    if (p_) {
-      const auto gap = [&](int i, const T& Yu) { r2[i] = Yu - r2[i]; };  // S dnu = A H^-1 r1 - r2   (K10)
-      problem_.diagonal() ? dense::multiply(team, p_, n_, problem_.A, n_, r1, gap)
-                          : dense::multiply(team, p_, n_, static_cast<const F*>(Y()), ld(n_), r1, gap);
-      dense::solve_lower(team, p_, static_cast<const F*>(S_), ldS(), r2);
-      dense::solve_lower_transposed(team, p_, static_cast<const F*>(S_), ldS(), r2);
+    if (solved_) {
+      const auto gap = [&](int i, const T& Yu) { r2[i] = Yu - r2[i]; };  // S dy = B H^-1 r1 - r2   (K10)
+      if (!diagonal_) {
+        dense::multiply(team, solved_, n_, static_cast<const F*>(Y()), ld(n_), r1, gap);
+      } else {
+        if (p_) dense::multiply(team, p_, n_, problem_.A, n_, r1, gap);
+        if (solved_ > p_) dense::multiply(team, problem_.m, n_, problem_.G, n_, r1, [&](int i, const T& Gu) { gap(p_ + i, Gu); });
+      }
+      dense::solve_lower(team, solved_, static_cast<const F*>(S_), ldS(), r2);
+      dense::solve_lower_transposed(team, solved_, static_cast<const F*>(S_), ldS(), r2);
     }
-    finish(team, r1, r2);  // H dz = r1 - A' dnu   (K11)
+    finish(team, r1, r2);  // H dz = r1 - B'dy   (K11)
   }
 
  private:
   static int ld(int columns) { return dense::leading_dimension(columns); }
-  static int H_size(const Sizes& sizes, int rows) { return sizes.diagonal() ? sizes.n : (sizes.n + sizes.p + rows) * ld(sizes.n); }
-  int ldS() const { return ld(p_ + rows_); }
-  F* Y() const { return H_ + n_ * ld(n_); }  // [A; C] L'^-1 [p + rows, n], the rows below L
+  static bool diagonal(const Sizes& sizes, Carry carry) { return !sizes.Q_dense && (sizes.m == 0 || carry != Carry::none); }
+  static int H_size(const Sizes& sizes, Carry carry) {
+    return diagonal(sizes, carry) ? sizes.n : (sizes.n + sizes.p + carried(sizes, carry)) * ld(sizes.n);
+  }
+  int ldS() const { return ld(rows_); }
+  F* Y() const { return H_ + n_ * ld(n_); }  // B L'^-1 [rows_, n], the rows below L
 
-  /// Row r of [A; C], entry by entry.
+  /// Row r of B, entry by entry.
   template <class Put>
   void each_entry(int r, const Put& put) const {
-    const int g = r - p_ - n_ * problem_.bounds;
+    const int bounds = carry_ == Carry::all && problem_.bounds ? n_ : 0, g = r - p_ - bounds;
     for (int j = 0; j < n_; ++j) put(j, r < p_ ? T(problem_.A[r * n_ + j]) : g < 0 ? T(r - p_ == j ? 1.0 : 0.0) : T(problem_.G[g * n_ + j]));
   }
 
-  T diagonal(const T* w, int i) const {
+  T diagonal_entry(const T* w, int i) const {
     return (problem_.Q_diagonal ? problem_.Q_diagonal[i] : T(0.0)) + (w && problem_.bounds ? w[i] : T(0.0));
   }
 
-  /// H_ holds 1/h; S = A diag(1/h) A' + delta I.
+  /// S = D; for Carry::all only A's.
+  template <class Team>
+  void start_S(const Team& team, const T* w, double delta) {
+    team.for_each(rows_, [&](int i) {
+      for (int j = 0; j < i; ++j) S_[i * ldS() + j] = 0.0;
+      S_[i * ldS() + i] = i < p_ ? T(delta) : carry_ == Carry::G ? D(w[n_ * problem_.bounds + i - p_], delta) : T(0.0);
+    });
+  }
+
+  /// H_ holds 1/h; S += B diag(1/h) B'.
   template <class Team>
   void factor_diagonal(const Team& team, const T* w, double regularization, T* scratch) {
-    team.for_each(n_, [&](int i) { H_[i] = 1.0 / (diagonal(w, i) + regularization); });
-    clear_S(team, regularization);
-    if (rows_) {
-      team.for_each(p_ + rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { scratch[r * n_ + j] = x * sqrt(H_[j]); }); });
-      dense::gram<dense::Inner::along_rows>(team, p_ + rows_, n_, scratch, n_, static_cast<const T*>(scratch), n_, S_, ldS());
+    team.for_each(n_, [&](int i) { H_[i] = 1.0 / (diagonal_entry(w, i) + regularization); });
+    if (rows_ > p_) {
+      team.for_each(rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { scratch[r * n_ + j] = x * sqrt(H_[j]); }); });
+      dense::gram<dense::Inner::along_rows>(team, rows_, n_, scratch, n_, static_cast<const T*>(scratch), n_, S_, ldS());
     } else {
       dense::scale_columns(team, p_, n_, problem_.A, H_, scratch);
       dense::gram<dense::Inner::along_rows>(team, p_, n_, scratch, n_, problem_.A, n_, S_, ldS());
     }
   }
 
-  /// H_ holds L [n, n] and below it Y = A L'^-1 [p, n]; S = Y Y' + delta I.
+  /// H_ holds L [n, n] and below it Y = B L'^-1 [rows_, n]; S += Y Y'.
   template <class Team>
   void factor_dense(const Team& team, const T* w, double regularization, T* scratch) {
     const int m = problem_.m, l = ld(n_);
     team.for_each(n_, [&](int i) {
-      for (int j = 0; j <= i; ++j) H_[i * l + j] = problem_.Q ? T(problem_.Q[i * n_ + j]) : T(0.0);
-      H_[i * l + i] += diagonal(w, i) + regularization;
+      for (int j = 0; j <= i; ++j) H_[i * l + j] = problem_.Q ? problem_.Q_weight * problem_.Q[i * n_ + j] : T(0.0);
+      H_[i * l + i] += diagonal_entry(w, i) + regularization;
     });
-    team.for_each(p_ + rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { Y()[r * l + j] = x; }); });
-    if (m && w) {
+    team.for_each(rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { Y()[r * l + j] = x; }); });
+    if (m && carry_ == Carry::none) {
       dense::scale_rows(team, m, n_, problem_.G, w + n_ * problem_.bounds, scratch);
       dense::gram<dense::Inner::down_columns>(team, n_, m, scratch, n_, problem_.G, n_, H_, l);
     }
-    dense::cholesky(team, n_ + p_ + rows_, n_, H_, l);
-    clear_S(team, regularization);
-    dense::gram<dense::Inner::along_rows>(team, p_ + rows_, n_, static_cast<const T*>(Y()), l, static_cast<const T*>(Y()), l, S_, ldS());
-  }
-
-  template <class Team>
-  void clear_S(const Team& team, double delta) {
-    team.for_each(p_ + rows_, [&](int i) {
-      for (int j = 0; j <= i; ++j) S_[i * ldS() + j] = j == i && i < p_ ? delta : 0.0;
-    });
+    dense::cholesky(team, n_ + rows_, n_, H_, l);
+    dense::gram<dense::Inner::along_rows>(team, rows_, n_, static_cast<const T*>(Y()), l, static_cast<const T*>(Y()), l, S_, ldS());
   }
 
   /// S_ holds [A; C] H^-1 [A; C]', its first p columns replaced by L_S and below it V; R = C H^-1 C' - V V'. (K24)
   template <class Team>
   void form_R(const Team& team) {
+    const int rows = rows_ - p_;
     F *V = S_ + p_ * ldS(), *R = V + p_;
-    dense::gram<dense::Inner::along_rows>(team, rows_, p_, static_cast<const F*>(V), ldS(), static_cast<const F*>(V), ldS(), R, ldS(), -1);
-    team.for_each(rows_, [&](int i) {
+    dense::gram<dense::Inner::along_rows>(team, rows, p_, static_cast<const F*>(V), ldS(), static_cast<const F*>(V), ldS(), R, ldS(), -1);
+    team.for_each(rows, [&](int i) {
       for (int j = 0; j < i; ++j) R[j * ldS() + i] = R[i * ldS() + j];
     });
   }
 
-  /// x = L^-1 x; for a diagonal H the whole solve, x = x / h, since its Y is A itself.
+  /// x = L^-1 x; for a diagonal H the whole solve, x = x / h, since its Y is B itself.
   template <class Team>
   void solve_half(const Team& team, T* x) const {
-    if (problem_.diagonal())
+    if (diagonal_)
       team.for_each(n_, [&](int i) { x[i] *= H_[i]; });
     else
       dense::solve_lower(team, n_, static_cast<const F*>(H_), ld(n_), x);
   }
 
-  /// From u of solve_half: dz = L'^-1 (u - Y' dnu).
+  /// From u of solve_half: dz = L'^-1 (u - Y'dy).
   template <class Team>
-  void finish(const Team& team, T* u, const T* dnu) const {
-    if (problem_.diagonal()) {
-      if (p_) dense::multiply_transposed(team, p_, n_, problem_.A, n_, dnu, [&](int i, const T& x) { u[i] -= H_[i] * x; });
+  void finish(const Team& team, T* u, const T* dy) const {
+    const auto take = [&](int i, const T& x) { u[i] -= H_[i] * x; };
+    if (diagonal_) {
+      if (p_) dense::multiply_transposed(team, p_, n_, problem_.A, n_, dy, take);
+      if (solved_ > p_) dense::multiply_transposed(team, problem_.m, n_, problem_.G, n_, dy + p_, take);
       return;
     }
-    if (p_) dense::multiply_transposed(team, p_, n_, static_cast<const F*>(Y()), ld(n_), dnu, [&](int i, const T& x) { u[i] -= x; });
+    if (solved_) dense::multiply_transposed(team, solved_, n_, static_cast<const F*>(Y()), ld(n_), dy, [&](int i, const T& x) { u[i] -= x; });
     dense::solve_lower_transposed(team, n_, static_cast<const F*>(H_), ld(n_), u);
   }
 
   Problem<T, E> problem_;
-  const int n_, p_, rows_;
+  const Carry carry_;
+  const int n_, p_, rows_, solved_;  // rows of B, and how many of them solve() knows
+  const bool diagonal_;
   F *H_, *S_;
 };
 

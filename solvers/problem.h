@@ -24,7 +24,8 @@ struct Sizes {
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.
 template <class T, class E>
 struct Problem : Sizes {
-  const E* Q = nullptr;                // [n, n], or null if Q is diagonal
+  const E* Q = nullptr;                // [n, n], to be multiplied by Q_weight; or null if Q is diagonal
+  T Q_weight = 1.0;
   const T* Q_diagonal = nullptr;       // [n], or null
   double Q_margin = 1e-9;              // how far below 0, relative to Q, rounding may take its eigenvalues
   const E* A = nullptr;                // [p, n]
@@ -39,7 +40,7 @@ struct Problem : Sizes {
     if (Q_diagonal)
       team.for_each(n, [&](int i) { f(i, Q_diagonal[i] * x[i]); });
     else
-      dense::multiply(team, n, n, Q, n, x, f);
+      dense::multiply(team, n, n, Q, n, x, [&](int i, const T& Qx) { f(i, Q_weight * Qx); });
   }
 
   /// f(i, (C x)_i) over all rows

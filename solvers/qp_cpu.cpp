@@ -13,34 +13,77 @@
 namespace optnet {
 namespace {
 
-/// Reads some problems of a batch, one a lane, into a team's memory. Matrices shared by the batch are used in place
-/// (E = double), or copied into packs.
+/// Reads some problems of a batch, one a lane, into a team's memory.
 template <class T, class E>
 class Loader {
  public:
   Loader(const Batch& batch, const std::int64_t* elements, Workspace<T>& memory) : batch_(batch), elements_(elements), memory_(memory) {}
 
+  /// As given. Matrices of plain numbers (E = double) are used in place, others copied into packs.
   Problem<T, E> load() {
+    const auto& f = batch_.field;
+    Problem<T, E> problem = vectors();
+    if constexpr (std::is_same_v<E, double>) {
+      const auto in_place = [&](const Field& field) { return field ? field.data + elements_[0] * field.element : nullptr; };
+      problem.Q = batch_.Q_dense ? in_place(f.Q) : nullptr, problem.A = in_place(f.A), problem.G = in_place(f.G);
+    } else {
+      const Matrices<E> own = copies();
+      problem.Q = own.Q, problem.A = own.A, problem.G = own.G;
+    }
+    return problem;
+  }
+
+  /// Equilibrated. `shared` holds the batch's matrices and their scaling where they are shared; otherwise `kept`
+  /// [Scaling::size()] receives the scaling, or gives it if `known`.
+  Problem<T, E> load_scaled(const SharedMatrices& shared, T* kept, bool known) {
+    Problem<T, E> problem = vectors();
+    const Scaling<T> scaling(kept, batch_);
+    T* diagonal = const_cast<T*>(problem.Q_diagonal);  // this loader's own, as all vectors are
+    if constexpr (std::is_same_v<E, T>) {
+      if (!batch_.shared_matrices()) {
+        Matrices<E> own = copies();
+        own.Q_diagonal = diagonal;
+        if (known)
+          scale(batch_, own, scaling);
+        else
+          equilibrate(batch_, own, scaling, Scaling<T>(memory_.take(Scaling<T>::size(batch_)), batch_));
+        problem.Q = own.Q, problem.A = own.A, problem.G = own.G;
+      }
+    }
+    if (batch_.shared_matrices()) {
+      const auto use = [](const std::vector<double>& x) { return x.empty() ? nullptr : reinterpret_cast<const E*>(x.data()); };
+      problem.Q = use(shared.Q), problem.A = use(shared.A), problem.G = use(shared.G);
+      for (std::size_t i = 0; i + 1 < static_cast<std::size_t>(Scaling<T>::size(batch_)); ++i) kept[i] = shared.scaling[i];
+      for (int i = 0; diagonal && i < batch_.n; ++i) diagonal[i] *= scaling.D[i] * scaling.D[i];
+    }
+    scale_vectors(problem, scaling);
+    return problem;
+  }
+
+  /// Copies of the matrices, and nothing of those that are absent.
+  Matrices<T> copies() {
+    const auto& f = batch_.field;
+    return {symmetric(batch_.Q_dense ? matrix(f.Q, batch_.n * batch_.n) : nullptr), nullptr, matrix(f.A, batch_.p * batch_.n),
+            matrix(f.G, batch_.m * batch_.n)};
+  }
+
+  /// Whether the matrices that were copied hold finite numbers only; all others were checked by read().
+  bool finite() const { return finite_; }
+
+ private:
+  /// All but the matrices.
+  Problem<T, E> vectors() {
     const auto& f = batch_.field;
     Problem<T, E> problem{batch_};
     problem.q = vector(f.q, batch_.n);
     problem.b = vector(f.b, batch_.p);
-    if (batch_.Q_dense)
-      problem.Q = symmetric(matrix(f.Q, batch_.n * batch_.n));
-    else
-      problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, batch_.n);
+    if (!batch_.Q_dense) problem.Q_diagonal = vector(f.Q ? f.Q : Field{&zero_, 0, 0}, batch_.n);
     problem.Q_margin = batch_.dtype == float32 ? 1e-6 : 1e-9;
-    problem.A = matrix(f.A, batch_.p * batch_.n);
-    problem.G = matrix(f.G, batch_.m * batch_.n);
     problem.row_memory = memory_.take(batch_.rows());
     load_sides(problem);
     return problem;
   }
 
-  /// Whether the matrices that were copied into packs hold finite numbers only; all others were checked by read().
-  bool finite() const { return finite_; }
-
- private:
   T* vector(const Field& field, int size) {
     T* out = memory_.take(size);
     for (int l = 0; l < lanes_of<T>; ++l)
@@ -48,29 +91,22 @@ class Loader {
     return out;
   }
 
-  const E* matrix(const Field& field, int size) {
+  T* matrix(const Field& field, int size) {
     if (!field) return nullptr;
-    if constexpr (std::is_same_v<E, double>) {
-      return field.data + elements_[0] * field.element;
-    } else {
-      const double* rows[lanes_of<T>];
-      for (int l = 0; l < lanes_of<T>; ++l) rows[l] = field.data + elements_[l] * field.element;
-      T* out = memory_.take(size);
-      interleave(rows, size, out);
-      MaskOf<T> all = T(0.0) < T(1.0);
-      for (int i = 0; i < size; ++i) all = all & optnet::finite(out[i]);
-      finite_ &= !any(!all);
-      return out;
-    }
+    const double* rows[lanes_of<T>];
+    for (int l = 0; l < lanes_of<T>; ++l) rows[l] = field.data + elements_[l] * field.element;
+    T* out = memory_.take(size);
+    interleave(rows, size, out);
+    MaskOf<T> all = T(0.0) < T(1.0);
+    for (int i = 0; i < size; ++i) all = all & optnet::finite(out[i]);
+    finite_ &= !any(!all);
+    return out;
   }
 
   /// z'Qz sees only the symmetric part of Q. (read() saw to that of matrices used in place.)
-  const E* symmetric(const E* Q) {
-    if constexpr (!std::is_same_v<E, double>) {
-      E* x = const_cast<E*>(Q);  // this loader's own copy
-      for (int i = 0; i < batch_.n; ++i)
-        for (int j = 0; j < i; ++j) x[i * batch_.n + j] = x[j * batch_.n + i] = 0.5 * (x[i * batch_.n + j] + x[j * batch_.n + i]);
-    }
+  T* symmetric(T* Q) const {
+    for (int i = 0; Q && i < batch_.n; ++i)
+      for (int j = 0; j < i; ++j) Q[i * batch_.n + j] = Q[j * batch_.n + i] = 0.5 * (Q[i * batch_.n + j] + Q[j * batch_.n + i]);
     return Q;
   }
 
@@ -93,6 +129,21 @@ class Loader {
     if (batch_.high) block(batch_.field.upper, bounds, 1), block(batch_.field.h, batch_.m, 1);
     problem.d = d;
     problem.mask = mask;
+  }
+
+  /// q, b and d by (K28), and c from the objective's largest coefficient.
+  void scale_vectors(Problem<T, E>& problem, const Scaling<T>& by) const {
+    T *q = const_cast<T*>(problem.q), *b = const_cast<T*>(problem.b), *d = const_cast<T*>(problem.d), *diagonal = const_cast<T*>(problem.Q_diagonal);
+    T size = 0.0;
+    for (int i = 0; i < batch_.n; ++i) q[i] *= by.D[i], size = max(size, abs(q[i]));
+    for (int i = 0; diagonal && i < batch_.n; ++i) size = max(size, abs(diagonal[i]));
+    for (int i = 0; problem.Q && i < batch_.n; ++i) size = max(size, abs(T(problem.Q[i * batch_.n + i])));  // where Q's largest entry is
+    const T c = *by.c = detail::each_lane(size, detail::inverse_power);
+    problem.Q_weight = c;
+    for (int i = 0; i < batch_.n; ++i) q[i] *= c;
+    for (int i = 0; diagonal && i < batch_.n; ++i) diagonal[i] *= c;
+    for (int i = 0; i < batch_.p; ++i) b[i] *= by.E[i];
+    for (int i = 0; i < batch_.sides(); ++i) d[i] *= by.row(batch_, i % batch_.rows());
   }
 
   static constexpr double zero_ = 0;
@@ -144,6 +195,7 @@ class Forward {
       if (!batch_.shared_matrices() || factor_shared()) active_set(elements);
       std::erase_if(elements, [&](std::int64_t e) { return done_[static_cast<std::size_t>(e)]; });
     }
+    factors_.regularization = options_.regularization;
     interior_point(elements);
     return finite_;
   }
@@ -154,9 +206,9 @@ class Forward {
     Workspace<T> memory;
     const std::int64_t first[lanes_of<T>] = {};
     const Problem<T, T> problem = Loader<T, T>(batch_, first, memory).load();
-    const int size = Kkt<T, T>::size(batch_, batch_.rows());
-    Kkt<T, T> kkt(problem, memory.take(size), batch_.rows());
-    kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, T>::scratch_size(batch_, batch_.rows())));
+    const int size = Kkt<T, T>::size(batch_, Carry::all);
+    Kkt<T, T> kkt(problem, memory.take(size), Carry::all);
+    kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, T>::scratch_size(batch_, Carry::all)));
     factors_.shared.resize(static_cast<std::size_t>(size));
     kkt.each_factor([&](int i, const T& x) { factors_.shared[static_cast<std::size_t>(i)] = lane(x, 0); });
     return lane(kkt.well_conditioned(OneThread{}, largest_condition), 0);
@@ -164,7 +216,7 @@ class Forward {
 
   void active_set(const std::vector<std::int64_t>& elements) {
     const bool shared = batch_.shared_matrices(), keep = options_.differentiable;
-    const int rows = batch_.rows(), size = Kkt<T, E, E>::size(batch_, rows), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_);
+    const int rows = batch_.rows(), size = Kkt<T, E, E>::size(batch_, Carry::all), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A);
     if (keep) kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(kept_factors + ActiveSet<T, E>::kept_size(batch_)));
     for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
@@ -177,10 +229,10 @@ class Forward {
       if constexpr (std::is_same_v<T, E>) {
         if (!shared) own = memory.take(size);
       }
-      Kkt<T, E, E> kkt(problem, own, rows);
+      Kkt<T, E, E> kkt(problem, own, Carry::all);
       if constexpr (std::is_same_v<T, E>)
         if (!shared) {
-          kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, E>::scratch_size(batch_, rows)));
+          kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, E>::scratch_size(batch_, Carry::all)));
           suited = kkt.well_conditioned(OneThread{}, largest_condition);
           if (keep) kkt.copy_system(kept);
         }
@@ -194,17 +246,43 @@ class Forward {
   }
 
   void interior_point(const std::vector<std::int64_t>& elements) {
-    const int size = Kkt<T, E>::size(batch_);
-    if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size));
+    const int size = Newton<T, E>::size(batch_);
+    const int scaling_size = Scaling<T>::size(batch_);
+    if (elements.empty()) return;
+    if (batch_.shared_matrices()) equilibrate_shared();
+    if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size + scaling_size));
     for_packs<T>(elements, options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
-      InteriorPoint<T, E> method(loader.load(), options_, memory);
+      T* scaling = memory.take(scaling_size);
+      const Problem<T, E> problem = loader.load_scaled(factors_.scaled, scaling, false);
+      InteriorPoint<T, E> method(problem, Scaling<T>(scaling, batch_), options_, memory);
       if (!loader.finite()) finite_ = false;
       if (!finite_) return;
       method.solve();
-      if (options_.differentiable) std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
+      if (options_.differentiable) {
+        std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
+        std::copy_n(scaling, scaling_size, kept_.interior.pack(pack) + size);
+      }
+      method.unscale();
       for (int l = 0; l < lanes_of<T>; ++l) store_lane(method, l, lanes[l]);
     });
+  }
+
+  /// The matrices that all elements share, scaled once. (An element's own c is left to it.)
+  void equilibrate_shared() {
+    Workspace<double> memory;
+    const std::int64_t first = 0;
+    Matrices<double> own = Loader<double, double>(batch_, &first, memory).copies();
+    std::vector<double> diagonal(static_cast<std::size_t>(batch_.n));
+    for (int i = 0; i < batch_.n && batch_.field.Q && !batch_.Q_dense; ++i) diagonal[static_cast<std::size_t>(i)] = batch_.field.Q(0, i);
+    if (!batch_.Q_dense) own.Q_diagonal = diagonal.data();
+    const int size = Scaling<double>::size(batch_);
+    SharedMatrices& shared = factors_.scaled;
+    shared.scaling.resize(static_cast<std::size_t>(size));
+    equilibrate(batch_, own, Scaling<double>(shared.scaling.data(), batch_), Scaling<double>(memory.take(size), batch_));
+    if (own.Q) shared.Q.assign(own.Q, own.Q + batch_.n * batch_.n);
+    if (own.A) shared.A.assign(own.A, own.A + batch_.p * batch_.n);
+    if (own.G) shared.G.assign(own.G, own.G + batch_.m * batch_.n);
   }
 
   void store_lane(const Iterate<T>& at, int l, std::int64_t e) {
@@ -248,14 +326,14 @@ class Backward {
  private:
   void active_set(const std::vector<char>& solved) {
     const bool shared = batch_.shared_matrices();
-    const int rows = batch_.rows(), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_);
+    const int rows = batch_.rows(), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A);
     for_packs<T>(kept_.active.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
       const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load();
       T* kept = kept_.active.pack(pack);
       E* own = nullptr;
       if constexpr (std::is_same_v<T, E>) own = kept;
       if (shared) own = reinterpret_cast<E*>(const_cast<double*>(factors_.shared.data()));
-      const Kkt<T, E, E> kkt(problem, own, shared ? rows : 0);
+      const Kkt<T, E, E> kkt(problem, own, shared ? Carry::all : Carry::A);
       ActiveSet<T, E> method(problem, kkt, memory, kept + kept_factors);
       T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
       for (int l = 0; l < lanes_of<T>; ++l) {
@@ -284,8 +362,11 @@ class Backward {
   }
 
   void interior_point() {
+    const int size = Newton<T, E>::size(batch_);
     for_packs<T>(kept_.interior.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
-      Adjoint<T, E> adjoint(Loader<T, E>(batch_, lanes, memory).load(), kept_.interior.pack(pack), memory);
+      T* kept = kept_.interior.pack(pack);
+      const Scaling<T> by(kept + size, batch_);
+      Adjoint<T, E> adjoint(Loader<T, E>(batch_, lanes, memory).load_scaled(factors_.scaled, kept + size, true), kept, factors_.regularization, memory);
       const Iterates& at = factors_.solution;
       for (int l = 0; l < lanes_of<T>; ++l) {
         const std::int64_t e = lanes[l];
@@ -293,7 +374,7 @@ class Backward {
         fetch(seeds_.lambda.data() + e * k_, k_, l, adjoint.v);
         fetch(at.lambda.data() + e * k_, k_, l, adjoint.lambda), fetch(at.s.data() + e * k_, k_, l, adjoint.s);
       }
-      adjoint.solve();
+      adjoint.solve(by);
       for (int l = 0; l < lanes_of<T>; ++l) {
         const std::int64_t e = lanes[l];
         store(adjoint.dz, n_, l, seeds_.z.data() + e * n_), store(adjoint.dnu, p_, l, seeds_.nu.data() + e * p_);

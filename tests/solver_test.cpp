@@ -704,8 +704,10 @@ void check_any_order(bool diagonal) {
   (diagonal ? problem.Q_diagonal : problem.Q) = diagonal ? weights.data() : Q.data();
   problem.A = A.data(), problem.G = G.data(), problem.q = q.data(), problem.b = b.data(), problem.d = d.data(), problem.mask = mask.data(), problem.row_memory = row_memory.data();
   Workspace<T> memory, other;
-  InteriorPoint<T, T, OneThread> ordered(problem, {}, memory);
-  InteriorPoint<T, T, ShuffledTeam> shuffled(problem, {}, other);
+  std::vector<T> ones(static_cast<std::size_t>(Scaling<T>::size(problem)), T(1.0));
+  const Scaling<T> unit(ones.data(), problem);
+  InteriorPoint<T, T, OneThread> ordered(problem, unit, {}, memory);
+  InteriorPoint<T, T, ShuffledTeam> shuffled(problem, unit, {}, other);
   ordered.solve(), shuffled.solve();
   for (int l = 0; l < lanes_of<T>; ++l) {
     CHECK(ordered.status[l] == QPStatus::solved);

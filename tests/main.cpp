@@ -3,8 +3,10 @@
 #define CATCH_CONFIG_RUNNER
 #include "tests/test.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <iostream>
 
 namespace {
@@ -50,6 +52,11 @@ Folder::Folder() {
   std::string name = (std::filesystem::temp_directory_path() / "optnet_test.XXXXXX").string();
   if (!::mkdtemp(name.data())) fail("cannot make the folder ", name);
   path = name;
+}
+
+Outcome run(const Scratch& folder, const std::string& command) {
+  const int status = std::system((command + " >" + folder / "stdout" + " 2>" + folder / "stderr" + " </dev/null").c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "stdout"), read_file(folder / "stderr")};
 }
 
 int main(int argc, char** argv) {

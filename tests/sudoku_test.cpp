@@ -22,21 +22,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A test's folder whose paths are text, for command lines.
-struct Scratch : Folder {
-  std::string operator/(const std::string& name) const { return (path / name).string(); }
-};
-
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-Outcome run(const Scratch& folder, const std::string& command) {
-  const int status = std::system((command + " >" + folder / "stdout" + " 2>" + folder / "stderr" + " </dev/null").c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "stdout"), read_file(folder / "stderr")};
-}
-
 std::vector<nlohmann::json> records(const std::string& file) {
   std::vector<nlohmann::json> out;
   std::istringstream in(read_file(file));

@@ -102,3 +102,15 @@ struct Folder {
   ~Folder() { std::filesystem::remove_all(path); }
   std::filesystem::path operator/(const std::string& name) const { return path / name; }
 };
+
+/// A test's folder whose paths are text, for command lines.
+struct Scratch : Folder {
+  std::string operator/(const std::string& name) const { return (path / name).string(); }
+};
+
+/// What a program left behind.
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+Outcome run(const Scratch& folder, const std::string& command);

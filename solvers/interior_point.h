@@ -26,8 +26,10 @@ class InteriorPoint : public Iterate<T> {
   void solve() {
     measure_data();
     finish(!newton_.semidefinite(), QPStatus::numerical, 0);
-    finish(bounds_cross(), QPStatus::primal_infeasible, 0);
+    const MaskOf<T> crossed = bounds_cross();
+    finish(crossed, QPStatus::primal_infeasible, 0);
     start();
+    if (any(crossed)) certify_crossed(crossed);
     for (int iteration = 0;; ++iteration) {
       residuals();
       judge(iteration);
@@ -50,14 +52,19 @@ class InteriorPoint : public Iterate<T> {
     }
   }
 
-  /// From the scaled problem back to the given one. (K28)
+  /// From the scaled problem back to the given one (K28), and certificates to the value -1.
   void unscale() {
-    const T inverse_c = 1.0 / *scaling_.c;
-    team_.for_each(n_, [&](int i) { z[i] *= scaling_.D[i]; });
-    team_.for_each(p_, [&](int i) { nu[i] *= scaling_.E[i] * inverse_c; });
+    T primal = 1.0, dual = 1.0 / *scaling_.c;
+    const T farkas = dot(p_, P.b, nu) + dot(k_, P.d, lambda), slope = dot(n_, P.q, z);
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      if (status[l] == QPStatus::primal_infeasible) set_lane(dual, l, -1 / lane(farkas, l));
+      if (status[l] == QPStatus::dual_infeasible) set_lane(primal, l, -lane(*scaling_.c, l) / lane(slope, l));
+    }
+    team_.for_each(n_, [&](int i) { z[i] *= scaling_.D[i] * primal; });
+    team_.for_each(p_, [&](int i) { nu[i] *= scaling_.E[i] * dual; });
     each_side([&](int i) {
       const T row = scaling_.row(P, i % P.rows());
-      s[i] = select(P.mask[i] > T(0.0), s[i] / row, T(1.0)), lambda[i] *= row * inverse_c;
+      s[i] = select(P.mask[i] > T(0.0), s[i] / row, T(1.0)), lambda[i] *= row * dual;
     });
   }
 
@@ -94,7 +101,7 @@ class InteriorPoint : public Iterate<T> {
     each_side([&](int i) { s_unit_[i] = 1.0 / scaling_.row(P, i % P.rows()); });
     q_size_ = 1.0 + norm(n_, P.q), q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
     bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d)), bd_size_given_ = 1.0 + max(norm(p_, P.b, nu_unit_), norm(k_, P.d, s_unit_));
-    within_ = 0.0;
+    within_ = nearly_within_ = 0.0;
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
     past_mu_[0] = past_mu_[1] = 1e300;
     running_ = T(0.0) < T(1.0);
@@ -105,9 +112,18 @@ class InteriorPoint : public Iterate<T> {
   /// Whether low > high somewhere: infeasible, and no certificate need be waited for.
   MaskOf<T> bounds_cross() const {
     if (!P.low || !P.high) return T(1.0) < T(0.0);
-    const T *low = P.mask, *high = P.mask + P.high_side(), *d = P.d + P.high_side();
-    const auto width = [&](int i) { return select((low[i] * high[i]) > T(0.0), P.d[i] + d[i], T(0.0)); };
-    return team_.template smallest<T>(P.rows(), T(0.0), width) < T(0.0);
+    return team_.template smallest<T>(P.rows(), T(0.0), [&](int i) { return width(i); }) < T(0.0);
+  }
+  T width(int i) const {
+    const int high = P.high_side() + i;
+    return select((P.mask[i] * P.mask[high]) > T(0.0), P.d[i] + P.d[high], T(0.0));
+  }
+  /// The certificate of lanes whose limits cross: both sides of the rows that do, alone.
+  void certify_crossed(const MaskOf<T>& crossed) {
+    team_.for_each(p_, [&](int i) { nu[i] = select(crossed, T(0.0), nu[i]); });
+    team_.for_each(P.rows(), [&](int i) {
+      for (T* side : {&lambda[i], &lambda[P.high_side() + i]}) *side = select(crossed, max(-width(i), T(0.0)), *side);
+    });
   }
 
   /// Mehrotra's starting point: least squares, then slacks and duals are shifted until they are positive. (K15)
@@ -144,7 +160,8 @@ class InteriorPoint : public Iterate<T> {
   }
 
   /// Stops the lanes that are solved, proved infeasible, or out of time. Residuals must be small in the scaled problem and,
-  /// for three iterations at least, in the given one too, where rounding alone may be larger than what is asked.
+  /// for three iterations at least, in the given one too, where rounding alone may be larger than what is asked. Where mu has
+  /// long vanished and rounding allows no better, 100 times the tolerance must do.
   void judge(int iteration) {
     const T primal = max(norm(p_, re_), norm(k_, rp_)), dual = norm(n_, rd_);
     const T product = team_.template largest<T>(k_, T(0.0), [&](int i) { return s[i] * lambda[i]; });
@@ -154,15 +171,22 @@ class InteriorPoint : public Iterate<T> {
     dual_residual = select(running_, dual_given, dual_residual);
     gap = select(running_, gap_now_ * inverse_c, gap);
     objective = select(running_, (dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z)) * inverse_c, objective);
+    const T rounding = 1e-14 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda)), objective_size = 1.0 + 100.0 * abs(objective * *scaling_.c);
+    const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
+      return (primal <= tolerance * bd_size_ + rounding) & (dual <= tolerance * q_size_ + rounding) & (product <= tolerance * q_size_) &
+             (gap_now_ <= tolerance * objective_size);
+    };
     const double tolerance = options_.tolerance;
-    const MaskOf<T> scaled = (primal <= tolerance * bd_size_) & (dual <= tolerance * q_size_) & (product <= tolerance * q_size_);  // (K2)
+    const MaskOf<T> now = scaled(tolerance), nearly = scaled(100 * tolerance);
     const MaskOf<T> given = (primal_given <= tolerance * bd_size_given_) & (dual_given <= tolerance * q_size_given_) &
                             (product * inverse_c <= tolerance * q_size_given_);
-    within_ = select(scaled, within_ + 1.0, T(0.0));
-    finish(scaled & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
+    within_ = select(now, within_ + 1.0, T(0.0));
+    nearly_within_ = select(nearly & (mu_ <= T(1e-3 * tolerance)), nearly_within_ + 1.0, T(0.0));
+    finish(now & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
+    finish(nearly_within_ > T(5.0), QPStatus::solved, iteration);
     finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
     finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
-    if (iteration >= options_.max_iterations) finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
+    if (iteration >= options_.max_iterations) finish(now, QPStatus::solved, iteration), finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
   }
 
   /// A line on standard error, of the running problem that is furthest from its end.
@@ -258,7 +282,7 @@ class InteriorPoint : public Iterate<T> {
   T* factors_;
   Newton<T, E, Team> newton_;
   T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *z_unit_, *nu_unit_, *s_unit_;
-  T q_size_, bd_size_, q_size_given_, bd_size_given_, within_, sides_, mu_, past_mu_[2], gap_now_;
+  T q_size_, bd_size_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };
 

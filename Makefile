@@ -9,9 +9,12 @@ NVCC     ?= nvcc
 CUDA_ARCH ?= sm_80
 comma    := ,
 
+# A switch is off if it is 0.
+$(foreach switch,DEBUG SANITIZE CUDA COVERAGE,$(if $(filter 0,$($(switch))),$(eval override $(switch) :=)))
+
 flags  := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -I. -Wall -Wextra $(if $(DEBUG),-O0 -g,-O3) $(CXXFLAGS)
 libs   := -llapacke -lopenblas
-config := $(notdir $(CXX))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda-$(CUDA_ARCH))$(if $(COVERAGE),-coverage)
+config := $(notdir $(lastword $(CXX)))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda-$(CUDA_ARCH))$(if $(COVERAGE),-coverage)
 ifdef SANITIZE
   flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(subst $(comma), -fsanitize=,$(SANITIZE)) -fno-sanitize-recover=all
   flags += $(if $(findstring clang,$(CXX)),,-Wno-maybe-uninitialized)  # g++ warns falsely with sanitizers
@@ -25,7 +28,7 @@ ifdef CUDA
   CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
   flags += -DOPTNET_CUDA -I$(or $(CUDA_HOME),$(error CUDA=1 needs nvcc: put it on PATH, or name it with NVCC=))/include
   libs  += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcusolver -lcublas -lcudart
-  compile_cu = $(NVCC) -ccbin $(CXX) -std=c++20 -arch=$(CUDA_ARCH) -Xcompiler "$(flags)"
+  compile_cu = $(NVCC) -ccbin $(lastword $(CXX)) -std=c++20 -arch=$(CUDA_ARCH) -Xcompiler "$(flags)"
 endif
 
 build   := build/$(config)
@@ -55,7 +58,7 @@ clean:                                ## removes build/ and the programs
 
 help:                                 ## this list
 	@echo "make TARGET [SWITCH=...]"; echo; echo "targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]*:.*## / { printf "  %-30s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '%s\n' "" "switches:" \
 	  "  DEBUG=1                         no optimisation, debug information" \
 	  "  SANITIZE=address,undefined      run-time checks by the compiler's sanitizers" \

@@ -61,13 +61,16 @@ void train() {
     }
   Tensor right = equal(argmax(net(data.x).value()), data.y);
   std::cout << "right: " << mean(right.to(float32)).item() << '\n';
-  save_safetensors("build/tour.safetensors", values(net.parameters()));
+  save_safetensors("tour.safetensors", values(net.parameters()));
 }
 
-int main() {
+int main() try {
   tensors();
   gradients();
   check();
   projection();
   train();
+} catch (const Error& error) {
+  std::cerr << "quick_tour: " << error.what() << '\n';
+  return 1;
 }

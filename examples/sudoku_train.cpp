@@ -67,6 +67,7 @@ bool train(Run& run) {
 }  // namespace
 
 int main(int argc, char** argv) try {
+  spin_briefly(argv);
   const Settings settings = read_settings(argc, argv);
   set_threads(settings.threads);
   Run run(settings);

@@ -1,4 +1,4 @@
-// Progress, log, interruption, curves.
+// Waiting, progress, log, interruption, curves.
 #include "framework/train.h"
 
 #include "framework/io.h"
@@ -12,9 +12,22 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 
 namespace optnet {
+
+// ---- the process -----------------------------------------------------------------------------------------------
+
+void spin_briefly(char** argv) {
+  for (const char* name : {"GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"})
+    if (std::getenv(name)) return;
+  ::setenv("GOMP_SPINCOUNT", "1000", 1);  // g++'s OpenMP
+  ::setenv("KMP_BLOCKTIME", "0", 1);      // clang's
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) ::execv(program.c_str(), argv);  // returns only if it fails; then all works, at worst slowly
+}
 
 // ---- progress --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-// What programs that train share: a progress line, a log of records, Ctrl-C as a flag, curves as a picture.
+// What programs that train share: waiting that leaves the cores to others, a progress line, a log of records, Ctrl-C
+// as a flag, curves as a picture.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -10,6 +11,11 @@
 #include <vector>
 
 namespace optnet {
+
+/// Call it first in main. OpenMP's threads wait by spinning for milliseconds, which makes a program up to 100 times
+/// slower where other programs keep the cores busy. How long they spin is read from the environment when OpenMP is
+/// loaded: so this starts the program anew with a short spin, unless the environment says something of it already.
+void spin_briefly(char** argv);
 
 /// A line on standard output that says how far a run is and how long it will take. On a terminal it is rewritten in
 /// place, ten times a second at most; elsewhere it is an ordinary line, once in ten seconds at most.

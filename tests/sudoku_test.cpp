@@ -233,6 +233,13 @@ TEST_CASE("a run that Ctrl-C stopped goes on bit for bit", "[sudoku][program]") 
   CHECK_THAT(refused.err, Contains("--seed") && Contains("'3' contradicts") && Contains("'0'"));
 }
 
+TEST_CASE("threads that wait do not spin for long, unless they are told to", "[sudoku][program]") {
+  const Scratch folder;
+  const std::string show = "OMP_DISPLAY_ENV=verbose ./sudoku_train --help";
+  CHECK_THAT(run(folder, show).err, Contains("GOMP_SPINCOUNT = '1000'") || Contains("KMP_BLOCKTIME='0"));
+  CHECK_THAT(run(folder, "GOMP_SPINCOUNT=7 " + show).err, !Contains("GOMP_SPINCOUNT = '1000'") && !Contains("KMP_BLOCKTIME='0"));
+}
+
 TEST_CASE("people can train on their own puzzles", "[sudoku][program]") {
   const Scratch folder;
   Random random{3, 0};

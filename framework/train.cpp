@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <iomanip>
 #include <iostream>
 
 namespace optnet {
@@ -29,31 +30,49 @@ void spin_briefly(char** argv) {
   if (!error) ::execv(program.c_str(), argv);  // returns only if it fails; then all works, at worst slowly
 }
 
+bool on_terminal() {
+  const char* const kind = std::getenv("TERM");
+  return isatty(STDOUT_FILENO) && !(kind && std::string(kind) == "dumb");
+}
+
+void flush_output() {
+  std::cout.flush();
+  check(std::cout.good() && std::fflush(stdout) == 0 && !std::ferror(stdout), "standard output cannot be written (is the disk full?)");
+}
+
 // ---- progress --------------------------------------------------------------------------------------------------
 
 Progress::Progress(std::int64_t total, std::int64_t done)
-    : total_(std::max<std::int64_t>(total, 1)), first_(done), terminal_(isatty(STDOUT_FILENO)), begin_(Clock::now()), shown_(begin_) {}
+    : total_(std::max<std::int64_t>(total, 1)), first_(done), terminal_(on_terminal()), begin_(Clock::now()), shown_(begin_) {}
 
 std::string Progress::time_left(std::int64_t done) const {
   if (done <= first_) return "";
   const std::chrono::duration<double> elapsed = Clock::now() - begin_;
   const auto left = std::llround(elapsed.count() * static_cast<double>(total_ - done) / static_cast<double>(done - first_));
   if (left < 60) return std::to_string(left) + " s left";
-  if (left < 3600) return std::to_string(left / 60) + " min " + std::to_string(left % 60) + " s left";
-  return std::to_string(left / 3600) + " h " + std::to_string(left / 60 % 60) + " min left";
+  std::ostringstream out;
+  if (left >= 3600) out << left / 3600 << ':' << std::setw(2);
+  out << std::setfill('0') << left / 60 % 60 << ':' << std::setw(2) << left % 60 << " left";
+  return out.str();
+}
+
+std::string Progress::fit(double share, const std::string& text, const std::string& time, std::size_t columns) {
+  const std::size_t taken = time.size() + 2, room = columns > taken ? columns - taken : 0;  // for bar and text
+  if (text.size() + 7 > room) return text.substr(0, room) + "  " + time;
+  const std::size_t bar = std::min<std::size_t>(room - text.size() - 2, 20), filled = static_cast<std::size_t>(share * static_cast<double>(bar));
+  return std::string(filled, '#') + std::string(bar - filled, '.') + "  " + text + "  " + time;
 }
 
 void Progress::show(std::int64_t done, const std::string& text) {
   const auto now = Clock::now();
   if (now - shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(10))) return;
   shown_ = now;
-  const auto filled = static_cast<std::size_t>(20 * done / total_);
-  std::string out = std::string(filled, '#') + std::string(20 - filled, '.') + "  " + text + "  " + time_left(done);
-  if (!terminal_) return line(out);
+  const double share = static_cast<double>(done) / static_cast<double>(total_);
+  if (!terminal_) return line(fit(share, text, time_left(done), std::string::npos));
   winsize window{};
-  // A line longer than the window would wrap, and \r would then leave its first part standing.
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1 && out.size() >= window.ws_col) out.resize(window.ws_col - 1u);
-  std::cout << "\r\033[K" << out << std::flush;
+  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1;
+  // A line as long as the window would wrap, and \r would then leave its first part standing.
+  std::cout << "\r\033[K" << fit(share, text, time_left(done), (known ? window.ws_col : 80u) - 1) << std::flush;
   standing_ = true;
 }
 
@@ -75,8 +94,6 @@ std::string grouped(std::int64_t number) {
 
 // ---- log -------------------------------------------------------------------------------------------------------
 
-Log::Log(std::filesystem::path path, std::string lines) : path_(std::move(path)), lines_(std::move(lines)) { write_file(path_, lines_); }
-
 void Log::add(const nlohmann::ordered_json& record) {
   lines_ += record.dump() + "\n";
   write_file(path_, lines_);
@@ -86,6 +103,7 @@ void Log::add(const nlohmann::ordered_json& record) {
 
 namespace {
 
+constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP};
 volatile std::sig_atomic_t interrupt_flag = 0;
 extern "C" void raise_flag(int) { interrupt_flag = 1; }
 
@@ -96,11 +114,16 @@ Interrupt::Interrupt() {
   struct sigaction action {};
   action.sa_handler = raise_flag;
   action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // caught once; writes that it meets go on
-  for (int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  for (int signal : signals) {
+    struct sigaction before {};
+    sigaction(signal, nullptr, &before);
+    if (signal != SIGHUP || before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);  // nohup has it ignored
+  }
 }
 
 Interrupt::~Interrupt() {
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  for (int signal : signals)
+    if (std::signal(signal, SIG_DFL) == SIG_IGN) std::signal(signal, SIG_IGN);
 }
 
 Interrupt::operator bool() const { return interrupt_flag != 0; }
@@ -141,17 +164,19 @@ std::string draw_plots(const std::filesystem::path& png, const std::vector<Plot>
     std::ostringstream script;
     script << "set terminal pngcairo noenhanced size " << 720 * plots.size() << ",520 font 'sans,12'\nset output " << quoted(temporary)
            << "\nset multiplot layout 1," << plots.size()
-           << "\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset format y '%g'\n";
+           << "\nset grid lt 1 lw 1 lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset format y '%g'\n";
     for (const Plot& plot : plots) write_plot(script, plot);
     script << "unset multiplot\n";
     auto* const before = std::signal(SIGPIPE, SIG_IGN);  // a shell without gnuplot may be gone before it is written to
-    std::FILE* const gnuplot = ::popen("exec gnuplot >/dev/null 2>&1", "w");
+    std::FILE* const gnuplot = ::popen("trap '' INT; exec gnuplot >/dev/null 2>&1", "w");  // Ctrl-C is for the program, not for its picture
     if (gnuplot) std::fputs(script.str().c_str(), gnuplot);
     const int status = gnuplot ? ::pclose(gnuplot) : -1;
     std::signal(SIGPIPE, before);
     const bool missing = WIFEXITED(status) && WEXITSTATUS(status) == 127;
-    reason = status == 0 ? "" : missing ? "gnuplot is not installed (Debian: apt-get install gnuplot-nox)" : "gnuplot failed";
-    return status == 0;
+    if (missing) reason = "gnuplot is not installed (Debian: apt-get install gnuplot-nox)";
+    else if (status != 0) reason = "gnuplot failed";
+    else if (!read_file(temporary).ends_with("IEND\xae\x42\x60\x82")) reason = "gnuplot left it incomplete (is the disk full?)";
+    return reason.empty();
   };
   try {
     write_file(png, write);

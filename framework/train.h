@@ -17,6 +17,11 @@ namespace optnet {
 /// loaded: so this starts the program anew with a short spin, unless the environment says something of it already.
 void spin_briefly(char** argv);
 
+/// Whether standard output is a terminal that can overwrite a line.
+bool on_terminal();
+/// Throws Error if something written to standard output did not get there.
+void flush_output();
+
 /// A line on standard output that says how far a run is and how long it will take. On a terminal it is rewritten in
 /// place, ten times a second at most; elsewhere it is an ordinary line, once in ten seconds at most.
 class Progress {
@@ -29,9 +34,11 @@ class Progress {
 
   /// After step number `done`: a bar, `text`, the time left.
   void show(std::int64_t done, const std::string& text);
+  /// The same as a line of at most `columns`: the bar is as long as there is room, then the text is cut; the time never.
+  static std::string fit(double share, const std::string& text, const std::string& time, std::size_t columns);
   /// A line that stays.
   void line(const std::string& text);
-  /// "3 s left" at the pace of this run so far.
+  /// "3 s left", "2:05 left", "1:00:30 left" at the pace of this run so far.
   std::string time_left(std::int64_t done) const;
 
  private:
@@ -46,20 +53,23 @@ class Progress {
 /// 1234567 as "1,234,567".
 std::string grouped(std::int64_t number);
 
-/// Records, one JSON object a line. The file is replaced as a whole by each record, so none is ever half written.
+/// Records, one JSON object a line. The file is replaced as a whole by each record, so none is ever half written; until
+/// the first it is not touched.
 class Log {
  public:
-  /// Begins with the lines of an earlier run, if any. Throws Error if the file cannot be written.
-  explicit Log(std::filesystem::path path, std::string lines = "");
+  /// Begins with the lines of an earlier run, if any.
+  explicit Log(std::filesystem::path path, std::string lines = "") : path_(std::move(path)), lines_(std::move(lines)) {}
+  /// Throws Error if the file cannot be written.
   void add(const nlohmann::ordered_json& record);
   const std::string& lines() const { return lines_; }
+  const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
   std::string lines_;
 };
 
-/// While one is in scope, the first Ctrl-C or SIGTERM only raises a flag; the second ends the program as usual.
+/// While one is in scope, the first Ctrl-C, SIGTERM or SIGHUP only raises a flag; the second ends the program as usual.
 class Interrupt {
  public:
   Interrupt();

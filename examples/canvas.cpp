@@ -157,7 +157,10 @@ double Canvas::text_width(double height, const std::string& text) {
 }
 
 void Canvas::save(const std::filesystem::path& png) const {
-  optnet::write_file(png, [&](const std::string& file) { return stbi_write_png(file.c_str(), width_, height_, 3, pixels_.data(), 3 * width_) != 0; });
+  std::string content;
+  const auto append = [](void* to, void* data, int size) { static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size)); };
+  optnet::check(stbi_write_png_to_func(append, &content, width_, height_, 3, pixels_.data(), 3 * width_) != 0, png.string(), ": cannot be encoded");
+  optnet::write_file(png, content);
 }
 
 }  // namespace sudoku

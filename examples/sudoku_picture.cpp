@@ -38,11 +38,13 @@ void draw_board(Canvas& canvas, Point at, const Puzzle& puzzle, const Board& ans
 }
 
 void draw_legend(Canvas& canvas, Point at) {
-  const struct { const char* text; Color digit, ground; } entries[] = {{"given", ink, given}, {"answer", blue, white}, {"error", red, rose}};
-  for (const auto& [text, digit, ground] : entries) {
+  const struct { const char* text; Color digit, ground; int right; } entries[] = {
+      {"given", ink, given, 0}, {"answer", blue, white, 0}, {"error, and the right digit", red, rose, 2}};
+  for (const auto& [text, digit, ground, right] : entries) {
     canvas.rectangle({at.x, at.y - 19}, 26, 26, 5, faint);
     canvas.rectangle({at.x + 1.5, at.y - 17.5}, 23, 23, 4, ground);
-    centred(canvas, {at.x + 13, at.y - 6}, 13, 2.2, 3, digit);
+    centred(canvas, {at.x + (right ? 10 : 13), at.y - (right ? 4.5 : 6)}, 13, 2.2, 3, digit);
+    if (right) centred(canvas, {at.x + 20.5, at.y - 12.5}, 6.5, 1.2, right, grey);
     canvas.text({at.x + 36, at.y}, 12, 1.5, text, grey);
     at.x += 36 + Canvas::text_width(12, text) + 30;
   }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <fstream>
+#include <iomanip>
 #include <map>
 #include <numeric>
 #include <set>
@@ -127,12 +129,25 @@ void check_split(const Split& parts, SplitBy by) {
 
 // ---- text ------------------------------------------------------------------------------------------------------
 
+namespace {
+
+/// The text with bytes that are not printable ASCII as \xNN, so that a message shows what a file holds, and no more.
+std::string printable(const std::string& text) {
+  std::ostringstream out;
+  for (const unsigned char c : text)
+    if (c >= ' ' && c <= '~') out << c;
+    else out << "\\x" << std::hex << std::setw(2) << std::setfill('0') << static_cast<int>(c);
+  return out.str();
+}
+
+}  // namespace
+
 Board parse(const std::string& text) {
   check(text.size() == 16, "a puzzle has 16 digits, 0 for an empty cell; got ", text.size(), " characters");
   Board board;
   for (int cell = 0; cell < 16; ++cell) {
     const char c = text[static_cast<std::size_t>(cell)];
-    check((c >= '0' && c <= '4') || c == '.', "a puzzle holds digits 0 to 4; character ", cell + 1, " is '", c, "'");
+    check((c >= '0' && c <= '4') || c == '.', "a puzzle holds digits 0 to 4; character ", cell + 1, " is '", printable({c}), "'");
     board.set(cell, c == '.' ? 0 : c - '0');
   }
   return board;
@@ -146,18 +161,31 @@ std::string to_string(const Board& board) {
 
 namespace {
 
+/// The content of a file, of standard input if it is "-", or of a pipe.
+std::string content(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto type = std::filesystem::status(path, error).type();
+  const bool stream = path == "-" || type == std::filesystem::file_type::fifo || type == std::filesystem::file_type::character;
+  if (!stream) return optnet::read_file(path);
+  std::ifstream in(path == "-" ? "/dev/stdin" : path.c_str(), std::ios::binary);
+  check(in.is_open(), path.string(), ": cannot be opened");
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 /// f on each line that holds a puzzle; what it throws is led by the file and the line.
 template <class F>
 void for_each_line(const std::filesystem::path& path, const F& f) {
-  std::istringstream in(optnet::read_file(path));
+  std::istringstream in(content(path));
   std::string text;
   for (int number = 1; std::getline(in, text); ++number) {
+    if (number == 1 && text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // some editors begin UTF-8 so
     text.erase(text.find_last_not_of(" \t\r") + 1);
+    text.erase(0, text.find_first_not_of(" \t"));
     if (text.empty() || text[0] == '#') continue;
     try {
       f(parse(text));
     } catch (const optnet::Error& error) {
-      optnet::fail(path.string(), ": line ", number, ": ", error.what(), ": '", text.substr(0, 40), "'");
+      optnet::fail(path.string(), ": line ", number, ": ", error.what(), ": '", printable(text.substr(0, 40)), "'");
     }
   }
 }

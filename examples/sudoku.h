@@ -51,7 +51,8 @@ void check_split(const Split& split, SplitBy by);
 /// 16 digits, 0 or . for an empty cell. Throws optnet::Error that says what is wrong.
 Board parse(const std::string& text);
 std::string to_string(const Board& board);
-/// One puzzle a line; empty lines and those that begin with # are skipped. Errors name the file and the line.
+/// One puzzle a line; empty lines and those that begin with # are skipped. "-" is standard input, and pipes will do.
+/// Errors name the file and the line.
 std::vector<Board> read_boards(const std::filesystem::path& path);
 /// The same, where each must have exactly one solution.
 std::vector<Puzzle> read_puzzles(const std::filesystem::path& path);

@@ -29,6 +29,10 @@ struct RuleLearner : Module {
 /// The usual network: enough weights to learn its puzzles by heart.
 inline Sequential perceptron() { return Sequential{Linear{64, 512}, ReLU{}, Linear{512, 64}}; }
 
+struct Unsolvable : Error {
+  using Error::Error;
+};
+
 /// Either of the two, under the name that --model gives it.
 struct Network : Module {
   std::string name;
@@ -36,7 +40,8 @@ struct Network : Module {
   std::function<Var(const Var&)> forward;
 
   Network(const std::string& name, double eps);
-  Var operator()(const Var& puzzles) const { return forward(puzzles); }
+  /// Throws Unsolvable if the parameters leave the QP without a solution.
+  Var operator()(const Var& puzzles) const;
 };
 
 void save_network(const std::filesystem::path& path, const Network& network, const NamedTensors& parameters);

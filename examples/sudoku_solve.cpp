@@ -1,10 +1,9 @@
 // ./sudoku_solve: fills 4x4 puzzles by a network that ./sudoku_train made, and says which answers are wrong.
 #include "examples/sudoku.h"
 #include "examples/sudoku_model.h"
+#include "framework/train.h"
 
 #include <CLI/CLI.hpp>
-
-#include <unistd.h>
 
 #include <iostream>
 
@@ -14,7 +13,8 @@ namespace {
 
 /// The puzzles that the argument is, or that the file it names holds.
 std::vector<Board> puzzles_of(const std::string& argument) {
-  if (std::filesystem::exists(argument)) return read_boards(argument);
+  std::error_code error;  // a name too long for a file is none
+  if (argument == "-" || std::filesystem::exists(argument, error)) return read_boards(argument);
   const bool digits = argument.find_first_not_of("0123456789.") == std::string::npos;
   check(digits, "PUZZLE|FILE: there is no file '", argument, "', and it is no puzzle: give 16 digits, 0 for an empty cell, or a file of such lines");
   try {
@@ -54,7 +54,7 @@ int solve_all(const std::string& argument, const std::string& model) {
   const std::vector<Board> answers = decode(load_network(model)(encode(puzzles)).value());
   int wrong = 0;
   for (std::size_t i = 0; i < puzzles.size(); ++i) {
-    if (isatty(STDOUT_FILENO)) draw(puzzles[i], answers[i]);
+    if (on_terminal()) draw(puzzles[i], answers[i]);
     else std::cout << to_string(answers[i]) << '\n';
     const std::string text = fault(puzzles[i], answers[i]);
     if (text.empty()) continue;
@@ -62,27 +62,30 @@ int solve_all(const std::string& argument, const std::string& model) {
     std::cout.flush();
     std::cerr << "puzzle " << i + 1 << ", " << to_string(puzzles[i]) << ": " << text << '\n';
   }
+  flush_output();
   if (wrong) std::cerr << wrong << " of " << puzzles.size() << " answers are wrong\n";
   return wrong ? 1 : 0;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   std::string argument, model = "sudoku_run/model.safetensors";
   CLI::App app{"Solves 4x4 Sudoku with a network that ./sudoku_train made. Exit code 0 if all answers obey the rules.", "sudoku_solve"};
-  app.add_option("PUZZLE|FILE", argument, "16 digits, 0 for an empty cell; or a file of such lines")->required();
+  app.add_option("PUZZLE|FILE", argument, "16 digits, 0 for an empty cell; or a file of such lines; - is standard input")->required();
   app.add_option("--model", model, "parameters (sudoku_run/model.safetensors)")->type_name("FILE");
   try {
     app.parse(argc, argv);
-    return solve_all(argument, model);
   } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
+    app.exit(help);
+    flush_output();
+    return 0;
   } catch (const CLI::ParseError& error) {
     std::cerr << "sudoku_solve: " << error.what() << "; sudoku_solve --help tells more\n";
     return 2;
-  } catch (const std::exception& error) {
-    std::cerr << "sudoku_solve: " << error.what() << '\n';
-    return 2;
   }
+  return solve_all(argument, model);
+} catch (const std::exception& error) {
+  std::cerr << "sudoku_solve: " << error.what() << '\n';
+  return 2;
 }

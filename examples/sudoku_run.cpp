@@ -45,6 +45,10 @@ NamedTensors take(const NamedTensors& all, const std::string& prefix) {
   return out;
 }
 
+[[noreturn]] void refuse(const std::filesystem::path& checkpoint, const std::string& reason) {
+  throw Usage("--resume: " + checkpoint.string() + ": " + reason + "; give an undamaged last.safetensors, or start a new run without --resume");
+}
+
 }  // namespace
 
 Data make_data(const Settings& settings) {
@@ -66,15 +70,32 @@ Data make_data(const Settings& settings) {
 
 // ---- checkpoints -----------------------------------------------------------------------------------------------
 
-Run::Run(const Settings& settings_)
-    : settings(settings_), data(make_data(settings)), network(seeded(settings), settings.eps), adam(network.parameters(), {.lr = settings.lr}),
-      log(settings.out / ("metrics." + settings.model + ".jsonl")) {
-  at.order = {settings.seed, order_begin};
-  if (!settings.resume.empty()) restore(load_safetensors(settings.resume));
-  write_metrics();
+Files::Files(std::filesystem::path folder) : folder_(std::move(folder)) {
+  for (int number = 1; number == 1 || std::filesystem::exists(old_); ++number) old_ = folder_ / ("old." + std::to_string(number));
 }
 
-void Run::save() const {
+const std::filesystem::path& Files::claim(const std::filesystem::path& file) {
+  if (!claimed_.insert(file).second || !std::filesystem::exists(file)) return file;
+  if (std::filesystem::create_directory(old_)) std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
+  std::filesystem::rename(file, old_ / file.filename());
+  return file;
+}
+
+Run::Run(const Settings& settings_)
+    : settings(settings_), data(make_data(settings)), network(seeded(settings), settings.eps), adam(network.parameters(), {.lr = settings.lr}),
+      log(settings.out / ("metrics." + settings.model + ".jsonl")), files(settings.out) {
+  at.order = {settings.seed, order_begin};
+  if (!settings.resume.empty()) restore(load_safetensors(settings.resume));
+  make_folder(settings.out);
+}
+
+void Run::record(const nlohmann::ordered_json& record) {
+  files.claim(log.path());
+  log.add(record);
+  write_file(settings.out / "metrics.jsonl", log.lines());  // the latest run's, whichever its model
+}
+
+void Run::save() {
   NamedTensors tensors;
   put(tensors, "model.", values(network.parameters()));
   put(tensors, "adam.", adam.state());
@@ -86,27 +107,41 @@ void Run::save() const {
   metadata["state"] = state.dump();
   metadata["metrics"] = log.lines();
   metadata["puzzles_fingerprint"] = data.fingerprint;
-  save_safetensors(settings.file("last", ".safetensors"), tensors, metadata);
-  save_network(settings.file("model", ".safetensors"), network, best.epoch ? best.parameters : values(network.parameters()));
+  save_safetensors(files.claim(settings.file("last", ".safetensors")), tensors, metadata);
+  if (best.epoch) save_network(files.claim(settings.file("model", ".safetensors")), network, best.parameters);
 }
 
 void Run::restore(const Checkpoint& saved) try {
-  check(saved.metadata.at("puzzles_fingerprint") == data.fingerprint, "its puzzles are not those of ",
+  const auto& metadata = saved.metadata;
+  check(metadata.at("puzzles_fingerprint") == data.fingerprint, "its puzzles are not those of ",
         settings.puzzles.empty() ? "this program's generator" : settings.puzzles.string(), "; has that changed since?");
-  const json state = json::parse(saved.metadata.at("state"));
-  at = {state.at("epoch"), state.at("batch"), state.at("boards"), state.at("wrong"), state.at("loss"), state.at("seconds"),
-        {state.at("order_seed"), state.at("order_next")}};
-  best = {state.at("best"), {state.at("best_wrong"), state.at("best_loss")}, take(saved.tensors, "best.")};
-  check(at.epoch >= 0 && at.epoch <= settings.epochs && at.batch >= 0, "its position, epoch ", at.epoch, ", batch ", at.batch, ", is not one of its run");
+  const json state = json::parse(metadata.at("state"));
+  const auto whole = [&](const char* name, std::int64_t most) {
+    const auto value = state.at(name).is_number_integer() ? state.at(name).get<std::int64_t>() : -1;
+    check(value >= 0 && value <= most, "not a checkpoint of this trainer: '", name, "' is ", state.at(name).dump(), ", which none of its runs has");
+    return value;
+  };
+  const std::int64_t batches = (data.train.size() + settings.batch - 1) / settings.batch;
+  at.epoch = whole("epoch", settings.epochs);
+  at.batch = whole("batch", at.epoch < settings.epochs ? batches : 0);
+  at.boards = whole("boards", std::min(at.batch * settings.batch, data.train.size()));
+  at.wrong = whole("wrong", at.boards);
+  at.loss = state.at("loss"), at.seconds = state.at("seconds");
+  at.order = {state.at("order_seed"), state.at("order_next")};
+  best = {whole("best", at.epoch), {whole("best_wrong", data.validation.size()), state.at("best_loss")}, take(saved.tensors, "best.")};
   if (best.epoch) assign(network.parameters(), best.parameters);  // checks their names and shapes
   assign(network.parameters(), take(saved.tensors, "model."));
   adam.load_state(take(saved.tensors, "adam."));
-  log = Log(settings.out / ("metrics." + settings.model + ".jsonl"), saved.metadata.at("metrics"));
-} catch (const std::exception& error) {
-  throw Usage("--resume: " + settings.resume.string() + ": " + error.what() + "; give an undamaged last.safetensors, or start a new run without --resume");
+  log = Log(log.path(), metadata.at("metrics"));
+  std::error_code error;
+  if (!std::filesystem::equivalent(settings.resume.parent_path() / ".", settings.out / ".", error)) return;
+  files.keep({settings.file("last", ".safetensors")});
+  if (best.epoch) files.keep({settings.file("model", ".safetensors"), settings.file("boards", ".png"), log.path()});
+} catch (const Error& error) {
+  refuse(settings.resume, error.what());
+} catch (const std::exception&) {  // a part is missing, or not what it should be
+  refuse(settings.resume, "not a checkpoint of this trainer: its state is damaged");
 }
-
-void Run::write_metrics() const { write_file(settings.out / "metrics.jsonl", log.lines()); }
 
 // ---- scores and records ----------------------------------------------------------------------------------------
 
@@ -126,12 +161,11 @@ std::string Run::finish_epoch(double seconds) {
   const double loss = at.loss / static_cast<double>(at.boards), pace = static_cast<double>(at.boards) / seconds;
   ++at.epoch;
   if (best.epoch == 0 || validation < best.score) best = {at.epoch, validation, values(network.parameters())};
-  log.add({{"event", "epoch"}, {"model", settings.model}, {"seed", settings.seed}, {"split", settings.split}, {"epoch", at.epoch}, {"loss", loss},
-           {"train_boards", at.boards}, {"train_boards_wrong", at.wrong},
-           {"validation_boards", data.validation.size()}, {"validation_boards_wrong", validation.wrong}, {"validation_loss", validation.loss},
-           {"test_boards", data.test.size()}, {"test_boards_wrong", test.wrong}, {"best_epoch", best.epoch},
-           {"boards_per_second", std::round(pace)}});
-  write_metrics();
+  record({{"event", "epoch"}, {"model", settings.model}, {"seed", settings.seed}, {"split", settings.split}, {"epoch", at.epoch}, {"loss", loss},
+          {"train_boards", at.boards}, {"train_boards_wrong", at.wrong},
+          {"validation_boards", data.validation.size()}, {"validation_boards_wrong", validation.wrong}, {"validation_loss", validation.loss},
+          {"test_boards", data.test.size()}, {"test_boards_wrong", test.wrong}, {"best_epoch", best.epoch},
+          {"boards_per_second", std::round(pace)}});
 
   std::ostringstream line;
   line << "epoch " << std::setw(static_cast<int>(std::to_string(settings.epochs).size())) << at.epoch << '/' << settings.epochs << std::fixed
@@ -145,19 +179,22 @@ std::string Run::finish_epoch(double seconds) {
 // ---- the end ---------------------------------------------------------------------------------------------------
 
 void Run::report(bool finished) {
-  if (best.epoch) assign(network.parameters(), best.parameters);
+  if (best.epoch == 0) {
+    std::cout << "no epoch has ended yet: there are no metrics, model and pictures to write\n";
+    return;
+  }
+  assign(network.parameters(), best.parameters);
   std::vector<Board> answers;
   std::int64_t wrong = 0;
   const std::vector<Puzzle>& puzzles = data.boards.test;
   for (const Board& answer : decode(network(data.test.x).value())) answers.push_back(answer);
   for (std::size_t i = 0; i < answers.size(); ++i) wrong += answers[i] != puzzles[i].solution;
   if (finished) {
-    log.add({{"event", "final"}, {"model", settings.model}, {"seed", settings.seed}, {"epochs", settings.epochs}, {"test_boards", data.test.size()},
-             {"test_boards_wrong", wrong}, {"train_seconds", std::round(at.seconds * 1000) / 1000}});
-    write_metrics();
+    record({{"event", "final"}, {"model", settings.model}, {"seed", settings.seed}, {"epochs", settings.epochs}, {"test_boards", data.test.size()},
+            {"test_boards_wrong", wrong}, {"train_seconds", std::round(at.seconds * 1000) / 1000}});
   }
   const std::string name = settings.model == "optnet" ? "OptNet" : "MLP";
-  draw_boards(settings.file("boards", ".png"), name + ", 4x4 Sudoku - " + of(wrong, data.test.size()) + " test boards wrong", puzzles, answers);
+  draw_boards(files.claim(settings.file("boards", ".png")), name + ", 4x4 Sudoku - " + of(wrong, data.test.size()) + " test boards wrong", puzzles, answers);
   compare(settings);
   std::cout << "\nparameters, metrics and pictures are in " << settings.out.string() << "\n";
 }

@@ -6,6 +6,8 @@
 #include "examples/sudoku_settings.h"
 #include "framework/train.h"
 
+#include <set>
+
 namespace sudoku {
 
 /// The puzzles of a run, as boards and as tensors.
@@ -40,6 +42,21 @@ struct Best {
   NamedTensors parameters;
 };
 
+/// The files that a run writes into its folder. What another run left there moves aside first, to the first of old.1,
+/// old.2, ... that is free, so that no run is lost to the next.
+class Files {
+ public:
+  explicit Files(std::filesystem::path folder);
+  /// The file, to be written.
+  const std::filesystem::path& claim(const std::filesystem::path& file);
+  /// Files that the run wrote before it was resumed.
+  void keep(std::initializer_list<std::filesystem::path> files) { claimed_.insert(files); }
+
+ private:
+  std::filesystem::path folder_, old_;
+  std::set<std::filesystem::path> claimed_;
+};
+
 class Run {
  public:
   /// From the start, or as --resume's checkpoint left it.
@@ -52,18 +69,21 @@ class Run {
   Position at;
   Best best;
   Log log;
+  Files files;
 
   Score evaluate(const Dataset& data) const;
   /// Ends an epoch: judges it on the validation and test puzzles, keeps the best, writes record and checkpoint.
   std::string finish_epoch(double seconds);
-  /// Writes last.safetensors, with all that a resumed run needs to go on as if nothing had happened.
-  void save() const;
-  /// The test by the best parameters; with `finished`, the final record. Then pictures and the table.
+  /// Writes last.safetensors, with all that a resumed run needs to go on as if nothing had happened, and the best
+  /// parameters.
+  void save();
+  /// The test by the best parameters; with `finished`, the final record. Then pictures and the table. Before the first
+  /// epoch's end there is nothing to report.
   void report(bool finished);
 
  private:
   void restore(const Checkpoint& saved);
-  void write_metrics() const;
+  void record(const nlohmann::ordered_json& record);
 };
 
 /// Curves and table of the models that were trained into one folder.

@@ -2,6 +2,7 @@
 #include "examples/sudoku_settings.h"
 
 #include "framework/backend.h"
+#include "framework/train.h"
 
 #include <CLI/CLI.hpp>
 
@@ -52,7 +53,10 @@ void set(Settings& s, const std::string& flag, const std::string& text) {
   if (flag == "threads") s.threads = static_cast<int>(whole(flag, text, 1, 1024));
   if (flag == "boards") s.boards = whole(flag, text, 20, 1'000'000);
   if (flag == "split") s.split = choice(flag, text, "puzzles", "grids");
-  if (flag == "puzzles") s.puzzles = text;
+  if (flag == "puzzles") {
+    demand(!text.empty(), "--puzzles: must be a file; got ''");
+    s.puzzles = text == "-" ? std::filesystem::path(text) : std::filesystem::absolute(text);  // a run may be resumed from another folder
+  }
   if (flag == "out") s.out = text;
   if (flag == "resume") s.resume = text;
 }
@@ -71,15 +75,17 @@ std::map<std::string, std::string> read_flags(int argc, char** argv) {
   flag("eps", "X", "of optnet: the weight of 1/2 z'z in its QP (0.1)");
   flag("seed", "N", "fixes puzzles, initial parameters and order, whatever the number of threads (0)");
   flag("threads", "N", "as many as there are cores");
-  flag("out", "DIR", "folder for metrics, parameters and pictures (sudoku_run, or that of --resume's file)");
+  flag("out", "DIR", "folder for metrics, parameters and pictures (sudoku_run, or that of --resume's file); another run's move to old.1 in it");
   flag("resume", "FILE", "go on from a run's last.safetensors");
   flag("boards", "N", "puzzles to generate: 9/10 to learn from, 1/10 for the test (10000)");
-  flag("puzzles", "FILE", "your own instead: 16 digits a line, 0 for an empty cell");
+  flag("puzzles", "FILE", "your own instead: 16 digits a line, 0 for an empty cell; - is standard input");
   flag("split", "puzzles|grids", "grids: no solution in the test occurs in training (puzzles: no puzzle does)");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
-    std::exit(app.exit(help));
+    const int code = app.exit(help);
+    optnet::flush_output();
+    std::exit(code);
   } catch (const CLI::ParseError& error) {
     throw Usage(error.what());
   }
@@ -91,21 +97,12 @@ Settings saved_settings(const std::filesystem::path& file) try {
   const optnet::Metadata saved = optnet::load_safetensors(file).metadata;
   Settings s;
   for (const auto& [name, value] : describe(s)) {
-    check(saved.contains(name), file.string(), ": no checkpoint of a run, it does not say '", name, "'");
+    check(saved.contains(name), file.string(), ": not a checkpoint of this trainer: it does not say '", name, "'");
     if (name != "puzzles" || !saved.at(name).empty()) set(s, name, saved.at(name));
   }
   return s;
 } catch (const optnet::Error& error) {
   throw Usage(std::string("--resume: ") + error.what() + "; give the last.safetensors of a run, or start a new one without --resume");
-}
-
-void make_folder(const std::filesystem::path& folder) try {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  optnet::write_file(folder / ".writable", "");
-  std::filesystem::remove(folder / ".writable");
-} catch (const optnet::Error&) {
-  throw Usage("--out: cannot write into '" + folder.string() + "'; give a folder that is there, or can be made, and is writable");
 }
 
 std::string shortest(double x) {
@@ -117,6 +114,15 @@ std::string shortest(double x) {
 
 std::filesystem::path Settings::file(const std::string& name, const std::string& extension) const {
   return out / (name + (model == "optnet" ? "" : "." + model) + extension);
+}
+
+void make_folder(const std::filesystem::path& folder) try {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  optnet::write_file(folder / ".writable", "");
+  std::filesystem::remove(folder / ".writable");
+} catch (const optnet::Error&) {
+  throw Usage("--out: cannot write into '" + folder.string() + "'; give a folder that is there, or can be made, and is writable");
 }
 
 optnet::Metadata describe(const Settings& s) {
@@ -133,10 +139,11 @@ Settings read_settings(int argc, char** argv) {
     s.out = std::filesystem::path(given.at("resume")).parent_path();
     if (s.out.empty()) s.out = ".";
   }
-  const optnet::Metadata saved = describe(s);
+  optnet::Metadata saved = describe(s);
   for (const auto& [name, text] : given) {
     set(s, name, text);
     const optnet::Metadata now = describe(s);
+    if (name == "puzzles") saved["puzzles"] = now.at("puzzles");  // it may have moved; what it holds is checked later
     demand(!given.contains("resume") || now == saved, "--", name, ": '", text, "' contradicts ", given.contains("resume") ? given.at("resume") : "",
            ", whose run has ", saved.contains(name) ? "'" + saved.at(name) + "'" : "none", "; leave the flag out, or start a new run without --resume");
   }
@@ -146,7 +153,6 @@ Settings read_settings(int argc, char** argv) {
   if (s.lr == 0) s.lr = s.model == "optnet" ? 0.15 : 0.004;
   if (s.threads == 0) s.threads = optnet::threads();
   demand(!s.out.empty(), "--out: must be a folder; got ''");
-  make_folder(s.out);
   return s;
 }
 

@@ -29,8 +29,11 @@ struct Settings {
 };
 
 /// From the command line. Throws Usage; ends the program after --help. With --resume, what is not given is taken
-/// from the checkpoint, and what contradicts it is refused.
+/// from the checkpoint, and what contradicts it is refused; but the puzzles' file may have moved.
 Settings read_settings(int argc, char** argv);
+
+/// Makes the folder of --out. Throws Usage if it cannot be written into.
+void make_folder(const std::filesystem::path& folder);
 
 /// The settings that fix a run's results, as a checkpoint keeps them. They print and read back exactly.
 optnet::Metadata describe(const Settings& settings);

@@ -17,15 +17,14 @@ double since(Clock::time_point begin) { return std::chrono::duration<double>(Clo
 std::string status(const Run& run, double pace) {
   std::ostringstream out;
   out << "epoch " << run.at.epoch + 1 << '/' << run.settings.epochs << std::fixed << std::setprecision(5) << "  loss "
-      << run.at.loss / static_cast<double>(run.at.boards) << "  wrong " << grouped(run.at.wrong) << " of " << grouped(run.at.boards) << "  "
-      << grouped(static_cast<std::int64_t>(pace)) << " boards/s";
+      << run.at.loss / static_cast<double>(run.at.boards) << std::setprecision(2) << "  wrong "
+      << 100.0 * static_cast<double>(run.at.wrong) / static_cast<double>(run.at.boards) << "%  " << grouped(static_cast<std::int64_t>(pace)) << " boards/s";
   return out.str();
 }
 
 /// Trains until all epochs are done (true) or Ctrl-C stops it (false).
-bool train(Run& run) {
-  const Interrupt interrupt;
-  auto& [settings, data, network, adam, at, best, log] = run;
+bool train(Run& run, const Interrupt& interrupt) try {
+  auto& [settings, data, network, adam, at, best, log, files] = run;
   const std::int64_t batches_an_epoch = (data.train.size() + settings.batch - 1) / settings.batch;
   const std::int64_t steps = settings.epochs * batches_an_epoch, earlier = at.epoch * batches_an_epoch + at.batch;
   const double seconds_before = at.seconds;
@@ -46,7 +45,7 @@ bool train(Run& run) {
       adam.lr = cosine_decay(settings.lr, step, steps);
       adam.step(tape.gradients(loss));
 
-      check(std::isfinite(loss.item()), "training diverged: the loss is ", loss.item(), " in epoch ", at.epoch + 1, "; try a smaller --lr than ", settings.lr);
+      if (!std::isfinite(loss.item())) throw Unsolvable("the loss is not finite");
       ++at.batch;
       at.boards += puzzles.size(0);
       at.loss += loss.item() * static_cast<double>(puzzles.size(0));
@@ -62,6 +61,10 @@ bool train(Run& run) {
     progress.line(line + "  " + progress.time_left(at.epoch * batches_an_epoch));
   }
   return true;
+} catch (const Unsolvable& error) {
+  const bool best = run.best.epoch > 0;
+  fail("training diverged in epoch ", run.at.epoch + 1, ": ", error.what(), "; try a smaller --lr than ", run.settings.lr,
+       best ? " (the best parameters until then are in " + run.settings.file("model", ".safetensors").string() + ")" : "");
 }
 
 }  // namespace
@@ -71,9 +74,11 @@ int main(int argc, char** argv) try {
   const Settings settings = read_settings(argc, argv);
   set_threads(settings.threads);
   Run run(settings);
-  const bool finished = train(run);
+  const Interrupt interrupt;  // until all is written
+  const bool finished = train(run, interrupt);
   run.save();
   run.report(finished);
+  flush_output();
   if (finished) return 0;
   std::cout << "stopped in epoch " << run.at.epoch + 1 << " after batch " << run.at.batch << "; to go on: ./sudoku_train --resume "
             << settings.file("last", ".safetensors").string() << std::endl;

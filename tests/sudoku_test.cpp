@@ -2,11 +2,13 @@
 #include "tests/test.h"
 
 #include "examples/sudoku.h"
+#include "examples/sudoku_picture.h"
 #include "examples/sudoku_settings.h"
 #include "framework/train.h"
 
 #include <nlohmann/json.hpp>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,6 +141,10 @@ TEST_CASE("an error in a file of puzzles names the file, the line and the fault"
   const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
   write("# mine\n\n0020300000040100\r\n");
   CHECK(read_puzzles(file).size() == 1);
+  write("\xef\xbb\xbf" "0020300000040100\n  0020300000040100\n");  // a byte order mark; blanks
+  CHECK(read_puzzles(file).size() == 2);
+  write("00203000000401\x1b\xff\n");
+  CHECK_THROWS_WITH(read_puzzles(file), Contains("character 15 is '\\x1b'") && Contains("'00203000000401\\x1b\\xff'"));
   write("0020300000040100\n00203000\n");
   CHECK_THROWS_WITH(read_puzzles(file), Contains(file + ": line 2: ") && Contains("got 8 characters"));
   write("0020300000040100\n0000000000000000\n");
@@ -158,7 +164,19 @@ TEST_CASE("a log is whole after every record", "[train]") {
   optnet::Log log(folder / "log.jsonl", "{\"old\":1}\n");
   log.add({{"event", "epoch"}, {"loss", 0.5}});
   CHECK(read_file(folder / "log.jsonl") == "{\"old\":1}\n{\"event\":\"epoch\",\"loss\":0.5}\n");
-  CHECK_THROWS_AS(optnet::Log("/nowhere/log.jsonl"), optnet::Error);
+  optnet::Log again(folder / "log.jsonl");  // another run: until its first record the old ones stay
+  CHECK_FALSE(read_file(folder / "log.jsonl").empty());
+  CHECK_THROWS_AS(optnet::Log("/nowhere/log.jsonl").add({{"event", "epoch"}}), optnet::Error);
+}
+
+TEST_CASE("a line of progress fits the window, and always shows the time left", "[train]") {
+  const std::string text = "epoch 12/12  loss 0.00012  wrong 100.00%  17,234 boards/s", time = "1:20:00 left";
+  const std::string wide = optnet::Progress::fit(0.5, text, time, 200), usual = optnet::Progress::fit(0.5, text, time, 79);
+  CHECK(wide == "##########..........  " + text + "  " + time);
+  CHECK(usual == "###...  " + text + "  " + time);
+  CHECK(usual.size() <= 79);
+  CHECK(optnet::Progress::fit(0.5, text, time, 40) == text.substr(0, 26) + "  " + time);
+  CHECK_THAT(optnet::Progress::fit(0.5, text, time, 5), Contains(time));
 }
 
 TEST_CASE("large numbers are grouped", "[train]") {
@@ -177,6 +195,29 @@ TEST_CASE("curves cannot cost a run: without gnuplot there is a reason instead",
   ::setenv("PATH", path.c_str(), 1);
   CHECK_FALSE(fs::exists(folder / "curves.png"));
   if (optnet::draw_plots(folder / "curves.png", plots).empty()) CHECK(read_file(folder / "curves.png").starts_with("\x89PNG"));
+}
+
+TEST_CASE("a picture that did not fit on the disk is an error, and the old one stays", "[train]") {
+  const Scratch folder;
+  const std::string path = std::getenv("PATH"), picture = folder / "picture.png";
+  std::ofstream(picture) << "old";
+  rlimit before{}, little{100, RLIM_INFINITY};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  little.rlim_max = before.rlim_max;
+  auto* const handler = std::signal(SIGXFSZ, SIG_IGN);
+  ::setrlimit(RLIMIT_FSIZE, &little);
+  CHECK_THROWS_WITH(draw_boards(picture, "t", {{all_grids()[0], all_grids()[0]}}, {all_grids()[0]}), Contains("cannot write " + picture));
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(read_file(picture) == "old");
+
+  fs::create_directory(folder / "bin");  // a gnuplot that does not notice
+  std::ofstream(folder / "bin/gnuplot") << "#!/bin/sh\nhead -c 20 /dev/zero > \"$(sed -n \"s/^set output '\\(.*\\)'/\\1/p\")\"\n";
+  fs::permissions(folder / "bin/gnuplot", fs::perms::owner_all);
+  ::setenv("PATH", (folder / "bin:" + path).c_str(), 1);
+  CHECK_THAT(optnet::draw_plots(picture, {}), Contains("incomplete (is the disk full?)"));
+  ::setenv("PATH", path.c_str(), 1);
+  CHECK(read_file(picture) == "old");
 }
 
 // ---- sudoku_train ----------------------------------------------------------------------------------------------
@@ -233,6 +274,51 @@ TEST_CASE("a run that Ctrl-C stopped goes on bit for bit", "[sudoku][program]") 
   CHECK_THAT(refused.err, Contains("--seed") && Contains("'3' contradicts") && Contains("'0'"));
 }
 
+TEST_CASE("a run does not cost an earlier one its files", "[sudoku][program]") {
+  const Scratch folder;
+  const std::string flags = "./sudoku_train --model mlp --out " + folder / "run ";
+  REQUIRE(run(folder, flags + "--boards 600 --epochs 1").code == 0);
+  const std::string model = read_file(folder / "run/model.mlp.safetensors"), metrics = read_file(folder / "run/metrics.mlp.jsonl");
+  run(folder, "timeout -s INT 1 " + flags + "--boards 1000000 --batch 1");  // stopped before its first epoch's end
+  CHECK(read_file(folder / "run/model.mlp.safetensors") == model);
+  CHECK(read_file(folder / "run/metrics.mlp.jsonl") == metrics);
+  CHECK(read_file(folder / "run/metrics.jsonl") == metrics);
+  const Outcome second = run(folder, flags + "--boards 600 --epochs 1 --seed 1");
+  CHECK(second.code == 0);
+  CHECK_THAT(second.out, Contains("what an earlier run left in " + folder / "run moves to " + folder / "run/old."));
+  CHECK(read_file(folder / "run/model.mlp.safetensors") != model);
+  int kept = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder / "run"))
+    if (entry.path().filename() == "model.mlp.safetensors") kept += read_file(entry.path()) == model;
+  CHECK(kept == 1);
+}
+
+TEST_CASE("training that diverges ends in advice", "[sudoku][program]") {
+  const Scratch folder;
+  REQUIRE(run(folder, "./sudoku_train --boards 100 --epochs 1 --lr 1.5 --out " + folder / "run").code == 0);
+  Checkpoint last = load_safetensors(folder / "run/last.safetensors");
+  auto state = nlohmann::json::parse(last.metadata.at("state"));
+  state["epoch"] = state["best"] = 0;
+  last.metadata["state"] = state.dump();
+  last.tensors["model.rules.A"] = full({40, 64}, std::nan(""));  // as a step that is too long leaves it
+  save_safetensors(folder / "run/last.safetensors", last.tensors, last.metadata);
+  const Outcome outcome = run(folder, "./sudoku_train --resume " + folder / "run/last.safetensors");
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.err, Contains("training diverged in epoch 1: ") && Contains("try a smaller --lr than 1.5") && !Contains("argmin"));
+}
+
+TEST_CASE("output that is lost is an error", "[sudoku][program]") {
+  const Scratch folder;
+  const std::string train = "./sudoku_train --boards 100 --epochs 1 --out " + folder / "run";
+  for (const std::string& command : {train, std::string("./sudoku_train --help"), "./sudoku_solve 0020300000040100 --model " + folder / "run/model.safetensors"}) {
+    const Outcome lost = run(folder, command + " >/dev/full");
+    INFO(command);
+    CHECK(lost.code != 0);
+    CHECK_THAT(lost.err, Contains("standard output cannot be written"));
+  }
+  CHECK(fs::exists(folder / "run/model.safetensors"));
+}
+
 TEST_CASE("threads that wait do not spin for long, unless they are told to", "[sudoku][program]") {
   const Scratch folder;
   const std::string show = "OMP_DISPLAY_ENV=verbose ./sudoku_train --help";
@@ -248,10 +334,23 @@ TEST_CASE("people can train on their own puzzles", "[sudoku][program]") {
   file.close();
   CHECK(run(folder, "./sudoku_train --epochs 1 --puzzles " + folder / "mine.txt" + " --out " + folder / "run").code == 0);
   CHECK(records(folder / "run/metrics.jsonl").back()["test_boards"] == 20);
+  CHECK(run(folder, "cat " + folder / "mine.txt" + " | ./sudoku_train --epochs 1 --puzzles - --out " + folder / "piped").code == 0);
+  CHECK(same_run(folder, "run", "piped"));
+
+  // A run is resumed from any folder, and its puzzles may have moved.
+  const std::string train = (fs::current_path() / "sudoku_train").string(), resume = " --resume " + folder / "run/last.safetensors";
+  REQUIRE(run(folder, "cd " + folder / "" + " && " + train + " --epochs 1 --puzzles mine.txt --out run").code == 0);
+  CHECK(run(folder, train + resume).code == 0);
+  fs::rename(folder / "mine.txt", folder / "moved.txt");
+  CHECK(run(folder, train + resume).code == 2);
+  CHECK(run(folder, train + resume + " --puzzles " + folder / "moved.txt").code == 0);
+  fs::rename(folder / "moved.txt", folder / "mine.txt");
   std::ofstream(folder / "mine.txt", std::ios::app) << "12341234\n";
   const Outcome bad = run(folder, "./sudoku_train --puzzles " + folder / "mine.txt" + " --out " + folder / "run");
   CHECK(bad.code == 2);
   CHECK_THAT(bad.err, Contains("mine.txt: line 201: "));
+  CHECK(run(folder, "./sudoku_train --puzzles " + folder / "mine.txt" + " --out " + folder / "none").code == 2);
+  CHECK_FALSE(fs::exists(folder / "none"));
 }
 
 TEST_CASE("a bad flag is refused by name, with its value and the remedy", "[sudoku][program]") {
@@ -271,6 +370,7 @@ TEST_CASE("a bad flag is refused by name, with its value and the remedy", "[sudo
       {"--threads 0", "--threads", "from 1 to 1024"},
       {"--boards 19", "--boards", "from 20"},
       {"--split boxes", "--split", "must be puzzles or grids; got 'boxes'"},
+      {"--puzzles ''", "--puzzles", "must be a file"},
       {"--puzzles /nowhere/p.txt", "--puzzles", "/nowhere/p.txt: there is no such file"},
       {"--boards 100 --puzzles /nowhere/p.txt", "--boards", "leave one of the two out"},
       {"--resume /nowhere/last.safetensors", "--resume", "there is no such file"},
@@ -305,7 +405,19 @@ TEST_CASE("a checkpoint that was tampered with is refused", "[sudoku][program]")
   refuses(changed, "rules.A");
   changed = whole;
   changed.metadata["state"] = "{";
-  refuses(changed, "parse error");
+  refuses(changed, "not a checkpoint of this trainer: its state is damaged");
+  for (const char* part : {"puzzles_fingerprint", "state", "metrics"}) {
+    changed = whole;
+    changed.metadata.erase(part);
+    refuses(changed, "not a checkpoint of this trainer");
+  }
+  for (const auto& [name, value] : {std::pair("batch", "99"), std::pair("epoch", "-1"), std::pair("epoch", "1e300"), std::pair("best", "7")}) {
+    auto state = nlohmann::json::parse(whole.metadata.at("state"));
+    state[name] = nlohmann::json::parse(value);
+    changed = whole;
+    changed.metadata["state"] = state.dump();
+    refuses(changed, std::string("not a checkpoint of this trainer: '") + name + "' is");
+  }
   changed = whole;
   changed.metadata["seed"] = "4";
   refuses(changed, "its puzzles are not those");
@@ -339,7 +451,13 @@ TEST_CASE("sudoku_solve answers, and says which answers are wrong", "[sudoku][pr
   CHECK(std::count(two.out.begin(), two.out.end(), '\n') == 2);
   CHECK_THAT(two.err, Contains("puzzle 2, 1100000000000000: the puzzle has no solution") && Contains("1 of 2 answers"));
 
-  for (const char* bad : {"123", "12345678901234567", "1235000000000000", "/nowhere/puzzles.txt"}) {
+  const Outcome piped = run(folder, "echo 0020300000040100 | " + solve + "-");
+  CHECK(piped.code == 0);
+  CHECK(piped.out == good.out);
+  CHECK_THAT(run(folder, "./sudoku_solve 0020300000040100 --model " + folder / "run/last.safetensors").err, Contains("give the model.safetensors beside it"));
+
+  const std::string endless(300, '1');
+  for (const char* bad : {"123", "12345678901234567", "1235000000000000", "/nowhere/puzzles.txt", endless.c_str()}) {
     const Outcome outcome = run(folder, solve + bad);
     INFO(outcome.err);
     CHECK(outcome.code == 2);

@@ -120,7 +120,18 @@ class ActiveSet : public Iterate<T> {
       active_[i] = select(low(i) == high(i), T(1.0), active_[i]);
     });
     running_ = confirmed_ = T(0.0) < T(1.0);
+    drop_impossible_guesses();
     for (int l = 0; l < lanes_of<T>; ++l) status[l] = QPStatus::solved, iterations[l] = 1;
+  }
+
+  /// A guess of more rows than dimensions, from elsewhere, is none.
+  void drop_impossible_guesses() {
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      int count = 0;
+      for (int i = 0; i < k_; ++i) count += lane(active_[i], l) != 0;
+      for (int i = 0; i < k_ && count > n_ - p_; ++i)
+        if (lane(low(i), l) != lane(high(i), l)) set_lane(active_[i], l, 0);
+    }
   }
 
   /// y_S from R_SS y_S = c0_S - (low or high)_S, and c = c0 - R y.

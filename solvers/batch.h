@@ -81,7 +81,8 @@ struct QPFactors {
 
 // On the CPU (qp_cpu.cpp): fill `iterates` and the vectors of `solution`, and with options.differentiable `factors`.
 // False where a matrix that was copied holds a number that is not finite.
-bool solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors);
+/// `start` is where to begin, or empty.
+bool solve_cpu(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors);
 
 /// From seeds (z, nu, lambda) to (dz, dnu, dlambda) of (K18), in place.
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds);

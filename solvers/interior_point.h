@@ -23,12 +23,13 @@ class InteriorPoint : public Iterate<T> {
     for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_}) *x = memory.take(k_);
   }
 
-  void solve() {
+  /// With `warm`, from z, nu and lambda as they stand, in the given problem's units.
+  void solve(bool warm = false) {
     measure_data();
     finish(!newton_.semidefinite(), QPStatus::numerical, 0);
     const MaskOf<T> crossed = bounds_cross();
     finish(crossed, QPStatus::primal_infeasible, 0);
-    start();
+    warm ? start_warm() : start();
     if (any(crossed)) certify_crossed(crossed);
     for (int iteration = 0;; ++iteration) {
       residuals();
@@ -138,6 +139,19 @@ class InteriorPoint : public Iterate<T> {
     shift(s);
     shift(lambda);
     each_side([&](int i) { s[i] = select(P.mask[i] > T(0.0), s[i], T(1.0)), lambda[i] *= P.mask[i]; });
+  }
+
+  /// Near an earlier solution: slacks and duals are kept away from 0, or the first step would be short.
+  void start_warm() {
+    const T c = *scaling_.c;
+    team_.for_each(n_, [&](int i) { z[i] = z[i] / scaling_.D[i]; });
+    team_.for_each(p_, [&](int i) { nu[i] *= c / scaling_.E[i]; });
+    P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
+    each_side([&](int i) {
+      lambda[i] *= P.mask[i] * c / scaling_.row(P, i % P.rows());
+      s[i] = select(P.mask[i] > T(0.0), max(s[i], T(warm_distance)), T(1.0));
+      lambda[i] = P.mask[i] * max(lambda[i], T(warm_distance));
+    });
   }
 
   void shift(T* x) {
@@ -272,7 +286,7 @@ class InteriorPoint : public Iterate<T> {
     move(z, dz_, n_), move(nu, dnu_, p_), move(s, ds_, k_), move(lambda, dlambda_, k_);
   }
 
-  static constexpr double certificate_tolerance = 1e-8;
+  static constexpr double certificate_tolerance = 1e-8, warm_distance = 1e-2;
 
   const Problem<T, E> P;
   const Scaling<T> scaling_;

@@ -201,6 +201,32 @@ struct SideBlocks {
       : lower(0), lower_g(batch.n * batch.bounds), upper(batch.high_side()), h(upper + batch.n * batch.bounds) {}
 };
 
+/// An earlier solution, to begin at; absent duals are 0.
+Iterates read_start(const Batch& batch, const QPSolution& earlier) {
+  const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
+  const auto zeros = [&](std::int64_t size) { return std::vector<double>(static_cast<std::size_t>(batch.count * size)); };
+  Iterates start{zeros(n), zeros(p), {}, zeros(k)};
+  const auto copy = [&](const char* what, const Tensor& x, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
+    if (!x.defined()) return;
+    check(x.numel() == batch.count * size, "argmin: warm_start must be a solution of this problem's shape; got ", what, ' ', x.shape(),
+          " for [", batch.count, ", ", size, "]");
+    const std::vector<double> values = x.to(float64).to_vector<double>();
+    for (std::int64_t e = 0; e < batch.count; ++e)
+      for (std::int64_t i = 0; i < size; ++i) {
+        const double value = values[static_cast<std::size_t>(e * size + i)];
+        check(std::isfinite(value), "argmin: warm_start must be finite; got ", what, ' ', value, " in problem ", e, " of ", batch.count);
+        out[static_cast<std::size_t>(e * width + first + i)] = value;
+      }
+  };
+  const SideBlocks side(batch);
+  copy("z", earlier.z, n, 0, n, start.z), copy("nu", earlier.nu, p, 0, p, start.nu);
+  if (batch.field.lower) copy("dual_lower", earlier.dual_lower, k, side.lower, n, start.lambda);
+  if (batch.field.upper) copy("dual_upper", earlier.dual_upper, k, side.upper, n, start.lambda);
+  if (batch.field.lower_g) copy("dual_lower_g", earlier.dual_lower_g, k, side.lower_g, batch.m, start.lambda);
+  if (batch.field.h) copy("lambda", earlier.lambda, k, side.h, batch.m, start.lambda);
+  return start;
+}
+
 /// Columns first ... first + size - 1 of x [count, width] as a tensor in the batch's dtype.
 Tensor columns(const Batch& batch, const std::vector<double>& x, std::int64_t width, std::int64_t first, std::int64_t size) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
@@ -225,7 +251,8 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   const auto zeros = [&](std::int64_t size) { return std::vector<double>(count * static_cast<std::size_t>(size)); };
   Iterates at{zeros(n), zeros(p), zeros(k), zeros(k)};
   auto factors = std::make_shared<QPFactors>();
-  if (!solve_cpu(batch, options, at, solution, *factors)) check_matrices(batch);
+  const Iterates start = options.warm_start ? read_start(batch, *options.warm_start) : Iterates{};
+  if (!solve_cpu(batch, options, start, at, solution, *factors)) check_matrices(batch);
   if (options.on_failure == OnFailure::raise) raise_failures(batch, solution);
 
   solution.z = columns(batch, at.z, n, 0, n);

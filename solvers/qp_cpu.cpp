@@ -183,8 +183,9 @@ void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run
 template <class T, class E>
 class Forward {
  public:
-  Forward(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors, QPFactors::Of<T>& kept)
-      : batch_(batch), options_(options), out_(iterates), solution_(solution), factors_(factors), kept_(kept),
+  Forward(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors,
+          QPFactors::Of<T>& kept)
+      : batch_(batch), options_(options), start_(start), out_(iterates), solution_(solution), factors_(factors), kept_(kept),
         done_(static_cast<std::size_t>(batch.count)) {}
 
   /// False where a matrix holds a number that is not finite.
@@ -238,6 +239,7 @@ class Forward {
         }
       T* state = keep ? kept + kept_factors : memory.take(ActiveSet<T, E>::kept_size(batch_));
       std::fill_n(state, rows, T(0.0));
+      if (!start_.z.empty()) guess(lanes, state);
       ActiveSet<T, E> method(problem, kkt, memory, state);
       const MaskOf<T> solved = method.solve(options_) & suited;
       for (int l = 0; l < lanes_of<T>; ++l)
@@ -258,7 +260,8 @@ class Forward {
       InteriorPoint<T, E> method(problem, Scaling<T>(scaling, batch_), options_, memory);
       if (!loader.finite()) finite_ = false;
       if (!finite_) return;
-      method.solve();
+      if (!start_.z.empty()) begin_at(method, lanes);
+      method.solve(!start_.z.empty());
       if (options_.differentiable) {
         std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
         std::copy_n(scaling, scaling_size, kept_.interior.pack(pack) + size);
@@ -266,6 +269,26 @@ class Forward {
       method.unscale();
       for (int l = 0; l < lanes_of<T>; ++l) store_lane(method, l, lanes[l]);
     });
+  }
+
+  /// The active rows of an earlier solution: those with a dual worth the name.
+  void guess(const std::int64_t* lanes, T* active) const {
+    const int rows = batch_.rows(), k = batch_.sides(), high = batch_.high_side();
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      const double* lambda = start_.lambda.data() + lanes[l] * k;
+      const double least = k ? 1e-6 * *std::max_element(lambda, lambda + k) : 0;
+      for (int i = 0; i < rows; ++i) {
+        if (batch_.low && lambda[i] > least) set_lane(active[i], l, -1);
+        if (batch_.high && lambda[high + i] > least) set_lane(active[i], l, 1);
+      }
+    }
+  }
+  void begin_at(Iterate<T>& at, const std::int64_t* lanes) const {
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      const std::int64_t e = lanes[l];
+      fetch(start_.z.data() + e * batch_.n, batch_.n, l, at.z), fetch(start_.nu.data() + e * batch_.p, batch_.p, l, at.nu);
+      fetch(start_.lambda.data() + e * batch_.sides(), batch_.sides(), l, at.lambda);
+    }
   }
 
   /// The matrices that all elements share, scaled once. (An element's own c is left to it.)
@@ -301,6 +324,7 @@ class Forward {
   static constexpr double largest_condition = 1e5;  // of H's Cholesky factor, whose square is that of H
   const Batch& batch_;
   const QPOptions& options_;
+  const Iterates& start_;  // empty for a cold start
   Iterates& out_;
   QPSolution& solution_;
   QPFactors& factors_;
@@ -392,12 +416,12 @@ class Backward {
 
 }  // namespace
 
-bool solve_cpu(const Batch& batch, const QPOptions& options, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
+bool solve_cpu(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
   if (!batch.packs())
-    return Forward<double, double>(batch, options, iterates, solution, factors, factors.single).run();
+    return Forward<double, double>(batch, options, start, iterates, solution, factors, factors.single).run();
   if (batch.shared_matrices())
-    return Forward<Pack, double>(batch, options, iterates, solution, factors, factors.packs).run();
-  return Forward<Pack, Pack>(batch, options, iterates, solution, factors, factors.packs).run();
+    return Forward<Pack, double>(batch, options, start, iterates, solution, factors, factors.packs).run();
+  return Forward<Pack, Pack>(batch, options, start, iterates, solution, factors, factors.packs).run();
 }
 
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds) {

@@ -55,7 +55,7 @@ Folder::Folder() {
 }
 
 Outcome run(const Scratch& folder, const std::string& command) {
-  const int status = std::system((command + " >" + folder / "stdout" + " 2>" + folder / "stderr" + " </dev/null").c_str());
+  const int status = std::system(("{ " + command + "; } >" + folder / "stdout" + " 2>" + folder / "stderr" + " </dev/null").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "stdout"), read_file(folder / "stderr")};
 }
 

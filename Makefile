@@ -47,7 +47,7 @@ examples: $(programs)                 ## the programs of examples/, linked here 
 test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[qp]" runs some
 	$(build)/run-tests $(TEST)
 
-bench: $(build)/bench                 ## measures the QP solver and the ops
+bench: $(build)/bench                 ## measures the QP solver
 	$(build)/bench
 
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/

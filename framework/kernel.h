@@ -149,7 +149,7 @@ inline void check_operands(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 template <class T, class F, class... X>
-Tensor map_as(const char* op, const F& f, const Shape& shape, const Tensor& first, const X&... rest) {
+Tensor map_as(const F& f, const Shape& shape, const Tensor& first, const X&... rest) {
   constexpr int n = 1 + sizeof...(rest);
   Buffer y(static_cast<std::size_t>(shape.numel()) * sizeof(T), first.device());
   if (shape.numel() > 0) {
@@ -160,7 +160,6 @@ Tensor map_as(const char* op, const F& f, const Shape& shape, const Tensor& firs
     parallel_for(first.device(), walk.rows * chunks, shape.numel(),
                  Elementwise<F, T, n>{f, static_cast<T*>(y.data()), {first.data<T>(), rest.template data<T>()...}, walk, chunk, chunks});
   }
-  (void)op;
   return Tensor(shape, dtype_of<T>, std::move(y));
 }
 
@@ -168,32 +167,32 @@ Tensor map_as(const char* op, const F& f, const Shape& shape, const Tensor& firs
 template <class F>
 Tensor map(const char* op, const F& f, const Tensor& x) {
   check_operands(op, x);
-  return dispatch(x.dtype(), [&](auto t) { return map_as<decltype(t)>(op, f, x.shape(), x); });
+  return dispatch(x.dtype(), [&](auto t) { return map_as<decltype(t)>(f, x.shape(), x); });
 }
 template <class F>
 Tensor map(const char* op, const F& f, const Tensor& a, const Tensor& b) {
   check_operands(op, a, b);
   const Shape shape = broadcast(a.shape(), b.shape(), op);
-  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(op, f, shape, a, b); });
+  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b); });
 }
 template <class F>
 Tensor map(const char* op, const F& f, const Tensor& a, const Tensor& b, const Tensor& c) {
   check_operands(op, a, b);
   check_operands(op, a, c);
   const Shape shape = broadcast(broadcast(a.shape(), b.shape(), op), c.shape(), op);
-  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(op, f, shape, a, b, c); });
+  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b, c); });
 }
 /// The same where f exists on floating-point numbers only.
 template <class F>
 Tensor map_floating(const char* op, const F& f, const Tensor& x) {
   check_operands(op, x);
-  return dispatch_floating(op, x.dtype(), [&](auto t) { return map_as<decltype(t)>(op, f, x.shape(), x); });
+  return dispatch_floating(op, x.dtype(), [&](auto t) { return map_as<decltype(t)>(f, x.shape(), x); });
 }
 template <class F>
 Tensor map_floating(const char* op, const F& f, const Tensor& a, const Tensor& b) {
   check_operands(op, a, b);
   const Shape shape = broadcast(a.shape(), b.shape(), op);
-  return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(op, f, shape, a, b); });
+  return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b); });
 }
 
 }  // namespace optnet

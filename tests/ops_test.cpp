@@ -2,9 +2,6 @@
 // there is a short one, and both devices against each other; then values and shapes against naive loops.
 #include "tests/test.h"
 
-#include <fstream>
-#include <regex>
-
 namespace {
 
 using Vars = std::vector<Var>;
@@ -313,23 +310,6 @@ TEST_CASE("every op gives the same value and gradient on both devices", "[ops][c
       for (const Var& x : inputs) out.push_back(gradients[x].to(Device::cpu));
     }
     for (std::size_t i = 0; i < results[0].size(); ++i) CHECK(max_difference(results[0][i], results[1][i]) < 1e-9);
-  }
-}
-
-TEST_CASE("every op that the sources record has a row in the table", "[ops][house]") {
-  const std::regex recording(R"re(\brecord\(\s*"(\w+)")re");
-  std::set<std::string> names;
-  for (const char* folder : {"framework", "layers"}) {
-    REQUIRE(std::filesystem::is_directory(folder));  // run from the repository's root
-    for (const auto& file : std::filesystem::directory_iterator(folder)) {
-      const std::string text = read_file(file.path());
-      for (std::sregex_iterator match(text.begin(), text.end(), recording), end; match != end; ++match) names.insert((*match)[1]);
-    }
-  }
-  CHECK(names.size() >= 25);
-  for (const std::string& name : names) {
-    INFO("the op is " << name);
-    CHECK(ops_of_the_table().contains(name));
   }
 }
 

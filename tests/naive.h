@@ -1,0 +1,67 @@
+// Ops once more, as loops over positions that anyone can check: what the tests of ops compare with.
+#pragma once
+
+#include "tests/test.h"
+
+using Numbers = std::vector<double>;
+
+inline std::vector<std::int64_t> position(const Shape& shape, std::int64_t flat) {
+  std::vector<std::int64_t> at(static_cast<std::size_t>(shape.rank()));
+  for (int d = shape.rank() - 1; d >= 0; flat /= shape[d--]) at[static_cast<std::size_t>(d)] = flat % shape[d];
+  return at;
+}
+
+/// Where the element at a position of a broadcast shape, or of `shape` itself, lies.
+inline std::size_t place(const Shape& shape, const std::vector<std::int64_t>& at) {
+  std::int64_t flat = 0;
+  const std::size_t shift = at.size() - static_cast<std::size_t>(shape.rank());
+  for (int d = 0; d < shape.rank(); ++d) flat = flat * shape[d] + (shape[d] == 1 ? 0 : at[shift + static_cast<std::size_t>(d)]);
+  return static_cast<std::size_t>(flat);
+}
+
+/// out[at] = f(at) for every position, in the dtype given.
+template <class F>
+Tensor build(const Shape& shape, DType dtype, const F& f) {
+  Numbers out;
+  for (std::int64_t i = 0; i < shape.numel(); ++i) out.push_back(static_cast<double>(f(position(shape, i))));
+  return from(shape, out).to(dtype);
+}
+
+inline Shape broadcast_shape(const Shape& a, const Shape& b) {
+  std::vector<std::int64_t> out;
+  for (int d = 1; d <= std::max(a.rank(), b.rank()); ++d) {
+    const std::int64_t x = d <= a.rank() ? a[a.rank() - d] : 1, y = d <= b.rank() ? b[b.rank() - d] : 1;
+    out.insert(out.begin(), x == 1 ? y : x);
+  }
+  return Shape(out);
+}
+
+inline Tensor each(const Tensor& x, double (*f)(double)) {
+  const Numbers in = x.to_vector<double>();
+  return build(x.shape(), x.dtype(), [&](const auto& at) { return f(in[place(x.shape(), at)]); });
+}
+
+inline Tensor each(const Tensor& a, const Tensor& b, double (*f)(double, double)) {
+  const Numbers x = a.to_vector<double>(), y = b.to_vector<double>();
+  return build(broadcast_shape(a.shape(), b.shape()), a.dtype(),
+               [&](const auto& at) { return f(x[place(a.shape(), at)], y[place(b.shape(), at)]); });
+}
+
+inline Tensor naive_matmul(const Tensor& a, const Tensor& b, Matmul options = {}) {
+  const Numbers x = a.to_vector<double>(), y = b.to_vector<double>();
+  const bool ta = options.transpose_a, tb = options.transpose_b;
+  Shape shape = broadcast_shape(Shape(a.shape().begin(), a.shape().end() - 2), Shape(b.shape().begin(), b.shape().end() - 2));
+  shape.push_back(a.size(ta ? -1 : -2));
+  shape.push_back(b.size(tb ? -2 : -1));
+  const std::size_t r = static_cast<std::size_t>(shape.rank()) - 2;
+  return build(shape, a.dtype(), [&](const std::vector<std::int64_t>& at) {
+    double total = 0;
+    for (std::int64_t k = 0; k < a.size(ta ? -2 : -1); ++k) {
+      std::vector<std::int64_t> p = at, q = at;
+      p[r] = ta ? k : at[r], p[r + 1] = ta ? at[r] : k;
+      q[r] = tb ? at[r + 1] : k, q[r + 1] = tb ? k : at[r + 1];
+      total += x[place(a.shape(), p)] * y[place(b.shape(), q)];
+    }
+    return total;
+  });
+}

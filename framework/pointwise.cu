@@ -32,13 +32,13 @@ FORMULA_1(Exp, std::exp(x));
 FORMULA_1(Log, std::log(x));
 FORMULA_1(Sqrt, std::sqrt(x));
 FORMULA_1(Tanh, std::tanh(x));
-FORMULA_1(Sigmoid, x >= 0 ? 1 / (1 + std::exp(-x)) : 1 - 1 / (1 + std::exp(x)));
+FORMULA_1(Sigmoid, x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)));
 FORMULA_1(Relu, x > 0 || x != x ? x : T(0));
 FORMULA_1(Abs, x < 0 ? -x : x);
 FORMULA_1(Sign, (x > 0) - (x < 0));
 
 FORMULA_2(TanhGrad, (1 - a * a) * b);     // a = tanh x, b = dy
-FORMULA_2(SigmoidGrad, a * (1 - a) * b);  // a = sigmoid x, b = dy
+FORMULA_2(SigmoidGrad, Sigmoid{}(a) * Sigmoid{}(-a) * b);  // a = x, b = dy; 1 - sigmoid x would cancel for large x
 FORMULA_2(SqrtGrad, b / (2 * a));         // a = sqrt x, b = dy
 FORMULA_2(ReluGrad, a > 0 ? b : T(0));    // a = x or relu x, b = dy
 
@@ -185,8 +185,8 @@ Var tanh(const Var& x) {
 
 Tensor sigmoid(const Tensor& x) { return map_floating("sigmoid", Sigmoid{}, x); }
 Var sigmoid(const Var& x) {
-  Tensor y = sigmoid(x.value());
-  return record("sigmoid", y, Wrt{x, [y](const Tensor& dy) { return map("sigmoid", SigmoidGrad{}, y, dy); }});
+  return record("sigmoid", sigmoid(x.value()),
+                Wrt{x, [x = x.value()](const Tensor& dy) { return map("sigmoid", SigmoidGrad{}, x, dy); }});
 }
 
 Tensor relu(const Tensor& x) { return map("relu", Relu{}, x); }

@@ -10,7 +10,7 @@
 
 namespace optnet {
 
-// ---- pointwise.cu: elementwise, with NumPy's broadcasting ------------------------------------------------------
+// ---- pointwise.cu: elementwise, with NumPy's broadcasting; NaN stays NaN, in gradients too ---------------------
 
 Var operator+(const Var& a, const Var& b);          ///< a + b  (on Tensor: tensor.h)
 Tensor operator-(const Tensor& a, const Tensor& b); Var operator-(const Var& a, const Var& b);  ///< a - b

@@ -25,7 +25,7 @@ FORMULA_2(GreaterEqual, a >= b);
 FORMULA_2(Less, a < b);
 FORMULA_2(LessEqual, a <= b);
 FORMULA_2(Equal, a == b);
-FORMULA_2(AheadOf, a > b ? T(1) : a == b ? T(0.5) : T(0));  // the share of max(a, b)'s gradient that is a's
+FORMULA_2(AheadOf, a > b ? T(1) : a == b ? T(0.5) : a < b ? T(0) : a + b);  // the share of max(a, b)'s gradient that is a's
 
 FORMULA_1(Neg, -x);
 FORMULA_1(Exp, std::exp(x));
@@ -35,12 +35,12 @@ FORMULA_1(Tanh, std::tanh(x));
 FORMULA_1(Sigmoid, x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)));
 FORMULA_1(Relu, x > 0 || x != x ? x : T(0));
 FORMULA_1(Abs, x < 0 ? -x : x);
-FORMULA_1(Sign, (x > 0) - (x < 0));
+FORMULA_1(Sign, x != x ? x : T(x > 0) - T(x < 0));
 
 FORMULA_2(TanhGrad, (1 - a * a) * b);     // a = tanh x, b = dy
 FORMULA_2(SigmoidGrad, Sigmoid{}(a) * Sigmoid{}(-a) * b);  // a = x, b = dy; 1 - sigmoid x would cancel for large x
 FORMULA_2(SqrtGrad, b / (2 * a));         // a = sqrt x, b = dy
-FORMULA_2(ReluGrad, a > 0 ? b : T(0));    // a = x or relu x, b = dy
+FORMULA_2(ReluGrad, a > 0 ? b : a != a ? a : T(0));  // a = x or relu x, b = dy
 
 struct Pow {
   double p;

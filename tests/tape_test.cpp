@@ -200,6 +200,17 @@ TEST_CASE("equal entries share the gradient of a maximum", "[tape]") {
   CHECK(is(tape.gradients(sum(pow(zero, 2)))[zero], {0, 0}));
 }
 
+TEST_CASE("NaN is not lost on the way back either", "[tape]") {
+  for (DType dtype : {float32, float64}) {
+    Tape tape;
+    const Var x = tape.watch(vec({NAN, 1, NAN, 2}).to(dtype)), y = tape.watch(vec({1, NAN, NAN, 1}).to(dtype));
+    for (const Var& z : {maximum(x, y), minimum(x, y)})
+      for (const Var& in : {x, y}) CHECK(max_difference(equal(tape.gradients(sum(z))[in], tape.gradients(sum(z))[in]).to(float64), vec({0, 0, 0, 1})) == 0);
+    for (const Var& z : {relu(x), abs(x), max(x), min(x)}) CHECK(std::isnan(tape.gradients(sum(z))[x](0)));
+    CHECK(tape.gradients(sum(relu(x)))[x](3) == 1);
+  }
+}
+
 TEST_CASE("masked classes, with logits of minus infinity, have loss and gradient all the same", "[tape]") {
   Tape tape;
   const Var x = tape.watch(from({1, 3}, {-std::numeric_limits<double>::infinity(), 1., 1.}));

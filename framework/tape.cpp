@@ -39,7 +39,11 @@ bool Var::tracked() const {
 
 Tape::Tape() : id_(next_id++), outer_(innermost) { innermost = this; }
 
-Tape::~Tape() { innermost = outer_; }
+Tape::~Tape() {  // on the heap, an outer tape may end before the inner one
+  Tape** link = &innermost;
+  while (*link && *link != this) link = &(*link)->outer_;
+  if (*link) *link = outer_;
+}
 
 Tape* Tape::current() { return innermost; }
 

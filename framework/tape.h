@@ -82,7 +82,8 @@ class Gradients {
 template <class F>
 struct Wrt;
 
-/// Records ops from its construction to the end of its scope. Tapes nest: the innermost one records.
+/// Records ops from its construction to the end of its scope. Tapes nest: the innermost one records. A tape ends
+/// on the thread that it began on.
 class Tape {
  public:
   Tape();

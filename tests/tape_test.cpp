@@ -164,6 +164,18 @@ TEST_CASE("tapes nest: the innermost one records", "[tape]") {
   CHECK(is(g[w], {2}));
 }
 
+TEST_CASE("tapes on the heap may end in any order", "[tape]") {
+  auto a = std::make_unique<Tape>(), b = std::make_unique<Tape>(), c = std::make_unique<Tape>();
+  b.reset();
+  CHECK(Tape::current() == c.get());
+  a.reset();
+  const Var x = c->watch(vec({2}));
+  CHECK(is(c->gradients(sum(x * x))[x], {4}));
+  c.reset();
+  CHECK(Tape::current() == nullptr);
+  CHECK_FALSE((Var(Param(vec({1}))) * 2.0).tracked());
+}
+
 TEST_CASE("a loss is one floating-point number of this tape", "[tape]") {
   Tape tape;
   const Var x = tape.watch(vec({1, 2}));

@@ -125,12 +125,14 @@ Checkpoint load_safetensors(const std::filesystem::path& path) {
 }
 
 NamedTensors values(const std::vector<NamedParam>& params) {
+  check_names("values", params);
   NamedTensors out;
   for (const auto& [name, param] : params) out[name] = param.value();
   return out;
 }
 
 void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) {
+  check_names("assign", params);
   const NamedTensors now = values(params);
   for (const auto& [name, x] : tensors) check(now.contains(name), "assign: the model has no parameter '", name, "'");
   check_forms("assign: parameter", tensors, now);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <set>
 
 namespace optnet {
 namespace {
@@ -20,6 +21,7 @@ void check_share(const char* op, const char* name, double value) {
 Optimizer::Optimizer(std::vector<NamedParam> params, double rate, std::vector<std::string> buffer_names)
     : lr(rate), params_(std::move(params)), buffer_names_(std::move(buffer_names)) {
   check(!params_.empty(), "optimizer: needs at least one parameter; got none");
+  check_names("optimizer", params_);
   for (const auto& [name, param] : params_) {
     std::vector<Tensor>& own = buffers_.emplace_back();
     for (std::size_t i = 0; i < buffer_names_.size(); ++i)
@@ -33,6 +35,11 @@ void Optimizer::step(const Gradients& gradients) {
     Param& param = params_[i].second;
     param.set(update(param.value(), gradients[param], buffers_[i]));
   }
+}
+
+void check_names(const char* op, const std::vector<NamedParam>& params) {
+  std::set<std::string> names;
+  for (const auto& [name, param] : params) check(names.insert(name).second, op, ": two parameters are named '", name, "'; give each a name of its own");
 }
 
 void check_forms(const char* what, const NamedTensors& given, const NamedTensors& expected) {

@@ -14,6 +14,8 @@ namespace optnet {
 using NamedParam = std::pair<std::string, Param>;
 using NamedTensors = std::map<std::string, Tensor>;
 
+/// Throws Error, in the name of `op`, if two parameters have one name.
+void check_names(const char* op, const std::vector<NamedParam>& params);
 /// Throws Error, beginning with `what`, unless each expected tensor is given with its shape and dtype.
 void check_forms(const char* what, const NamedTensors& given, const NamedTensors& expected);
 

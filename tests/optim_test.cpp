@@ -198,6 +198,14 @@ TEST_CASE("options that make no sense are refused", "[optim]") {
   CHECK(error_of([&] { SGD({}); }) == "optimizer: needs at least one parameter; got none");
 }
 
+TEST_CASE("two parameters of one name are refused, as one would take the other's place in a state or a file", "[optim]") {
+  const std::vector<NamedParam> params{{"x", start()}, {"y", start()}, {"x", start()}};
+  const std::string rule = ": two parameters are named 'x'; give each a name of its own";
+  CHECK(error_of([&] { SGD{params}; }) == "optimizer" + rule);
+  CHECK(error_of([&] { values(params); }) == "values" + rule);
+  CHECK(error_of([&] { assign(params, {{"x", ones({3}, float64)}, {"y", ones({3}, float64)}}); }) == "assign" + rule);
+}
+
 TEST_CASE("clip_norm scales the joint norm down to its limit, never up", "[optim]") {
   const Param a(vec({3, 0}));
   Tape tape;

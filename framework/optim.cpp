@@ -10,7 +10,9 @@
 namespace optnet {
 namespace {
 
-void check_rate(const char* op, double lr) { check(lr >= 0 && std::isfinite(lr), op, ": the learning rate must be finite and not negative; got ", lr); }
+void check_rate(const char* op, const char* name, double value) {
+  check(value >= 0 && std::isfinite(value), op, ": the ", name, " must be finite and not negative; got ", value);
+}
 
 void check_share(const char* op, const char* name, double value) {
   check(value >= 0 && value < 1, op, ": ", name, " must lie in [0, 1); got ", value);
@@ -70,7 +72,8 @@ void Optimizer::load_state(const NamedTensors& state) {
 }
 
 SGD::SGD(std::vector<NamedParam> params, SGDOptions options) : Optimizer(std::move(params), options.lr, {"momentum"}), options_(options) {
-  check_rate("SGD", options.lr);
+  check_rate("SGD", "learning rate", options.lr);
+  check_rate("SGD", "weight decay", options.weight_decay);
   check_share("SGD", "momentum", options.momentum);
   check(!options.nesterov || options.momentum > 0, "SGD: Nesterov needs momentum > 0; got ", options.momentum);
 }
@@ -84,12 +87,15 @@ Tensor SGD::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffe
   return x - lr * (options_.nesterov ? g + momentum * v : v);
 }
 
-Adam::Adam(std::vector<NamedParam> params, AdamOptions options)
+Adam::Adam(std::vector<NamedParam> params, AdamOptions options) : Adam("Adam", std::move(params), options) {}
+
+Adam::Adam(const char* op, std::vector<NamedParam> params, AdamOptions options)
     : Optimizer(std::move(params), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
-  check_rate("Adam", options.lr);
-  check_share("Adam", "beta1", options.beta1);
-  check_share("Adam", "beta2", options.beta2);
-  check(options.eps > 0, "Adam: eps must be positive; got ", options.eps);
+  check_rate(op, "learning rate", options.lr);
+  check_rate(op, "weight decay", options.weight_decay);
+  check_share(op, "beta1", options.beta1);
+  check_share(op, "beta2", options.beta2);
+  check(options.eps > 0 && std::isfinite(options.eps), op, ": eps must be finite and positive; got ", options.eps);
 }
 
 Tensor Adam::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
@@ -103,7 +109,9 @@ Tensor Adam::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buff
 }
 
 AdamW::AdamW(std::vector<NamedParam> params, AdamWOptions options)
-    : Adam(std::move(params), {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {}
+    : Adam("AdamW", std::move(params), {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {
+  check_rate("AdamW", "weight decay", decay_);
+}
 
 Tensor AdamW::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
   return Adam::update(x * (1 - lr * decay_), dx, buffers);

@@ -72,6 +72,7 @@ class Adam : public Optimizer {
   explicit Adam(std::vector<NamedParam> params, AdamOptions options = {});
 
  protected:
+  Adam(const char* op, std::vector<NamedParam> params, AdamOptions options);  // `op` names the optimiser in errors
   Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
 
  private:

@@ -194,7 +194,19 @@ TEST_CASE("options that make no sense are refused", "[optim]") {
   CHECK_THAT(error_of([&] { Adam(params, {.lr = NAN}); }), Contains("Adam: the learning rate must be finite and not negative; got "));
   CHECK(error_of([&] { Adam(params, {.beta1 = 1}); }) == "Adam: beta1 must lie in [0, 1); got 1");
   CHECK(error_of([&] { Adam(params, {.beta2 = -0.1}); }) == "Adam: beta2 must lie in [0, 1); got -0.1");
-  CHECK(error_of([&] { AdamW(params, {.eps = 0}); }) == "Adam: eps must be positive; got 0");
+  CHECK(error_of([&] { Adam(params, {.eps = 0}); }) == "Adam: eps must be finite and positive; got 0");
+  CHECK(error_of([&] { AdamW(params, {.beta1 = 2}); }) == "AdamW: beta1 must lie in [0, 1); got 2");
+  CHECK(error_of([&] { AdamW(params, {.eps = -1}); }) == "AdamW: eps must be finite and positive; got -1");
+  for (const double wrong : std::initializer_list<double>{NAN, -0.1, INFINITY}) {
+    CHECK_THAT(error_of([&] { SGD(params, {.lr = wrong}); }), Contains("SGD: the learning rate must be finite and not negative; got "));
+    CHECK_THAT(error_of([&] { SGD(params, {.momentum = wrong}); }), Contains("SGD: momentum must lie in [0, 1); got "));
+    CHECK_THAT(error_of([&] { SGD(params, {.weight_decay = wrong}); }), Contains("SGD: the weight decay must be finite and not negative; got "));
+    CHECK_THAT(error_of([&] { Adam(params, {.weight_decay = wrong}); }), Contains("Adam: the weight decay must be finite and not negative; got "));
+    CHECK_THAT(error_of([&] { Adam(params, {.eps = wrong}); }), Contains("Adam: eps must be finite and positive; got "));
+    CHECK_THAT(error_of([&] { AdamW(params, {.lr = wrong}); }), Contains("AdamW: the learning rate must be finite and not negative; got "));
+    CHECK_THAT(error_of([&] { AdamW(params, {.beta2 = wrong}); }), Contains("AdamW: beta2 must lie in [0, 1); got "));
+    CHECK_THAT(error_of([&] { AdamW(params, {.weight_decay = wrong}); }), Contains("AdamW: the weight decay must be finite and not negative; got "));
+  }
   CHECK(error_of([&] { SGD({}); }) == "optimizer: needs at least one parameter; got none");
 }
 

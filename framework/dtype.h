@@ -32,10 +32,15 @@ decltype(auto) dispatch(DType t, F&& f) {
   }
 }
 
-/// The same for ops that exist on floating-point numbers only; int64 is an error in the name of `op`.
+/// Refuses int64, in the name of `op`.
+inline void check_floating(const char* op, DType t) {
+  check(is_floating(t), op, ": needs float32 or float64 (convert with to(float32)); got int64");
+}
+
+/// dispatch for ops that exist on floating-point numbers only.
 template <class F>
 decltype(auto) dispatch_floating(const char* op, DType t, F&& f) {
-  check(is_floating(t), op, ": needs float32 or float64 (convert with to(float32)); got int64");
+  check_floating(op, t);
   return t == float32 ? f(float{}) : f(double{});
 }
 

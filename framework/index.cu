@@ -92,6 +92,12 @@ struct Transpose {
   }
 };
 
+std::vector<Tensor> values_of(const std::vector<Var>& parts) {
+  std::vector<Tensor> values;
+  for (const Var& part : parts) values.push_back(part.value());
+  return values;
+}
+
 }  // namespace
 
 Var reshape(const Var& x, const Shape& shape) {
@@ -195,8 +201,7 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
   return Tensor(shape, parts[0].dtype(), std::move(y));
 }
 Var concat(const std::vector<Var>& parts, int axis) {
-  std::vector<Tensor> values;
-  for (const Var& part : parts) values.push_back(part.value());
+  const std::vector<Tensor> values = values_of(parts);
   Tensor y = concat(values, axis);
   std::vector<std::int64_t> ends{0};
   for (const Tensor& part : values) ends.push_back(ends.back() + part.size(axis));
@@ -209,31 +214,35 @@ Var concat(const std::vector<Var>& parts, int axis) {
 
 namespace {
 
-/// concat after giving each part an axis of size 1.
-template <class X, class Reshape>
-X stack_with(const std::vector<X>& parts, int axis, const Reshape& reshape_one) {
+/// The shape of each part of a stack with the new axis, of size 1.
+Shape raised_shape(const std::vector<Tensor>& parts, int axis) {
   check(!parts.empty(), "stack: needs at least one tensor; got none");
   const Shape& shape = parts[0].shape();
+  for (const Tensor& part : parts) {
+    check_operands("stack", parts[0], part);
+    check(part.shape() == shape, "stack: all shapes must agree; got ", shape, " and ", part.shape());
+  }
   check(axis >= -shape.rank() - 1 && axis <= shape.rank(), "stack: the new axis must lie in [", -shape.rank() - 1, ", ",
         shape.rank(), "]; got ", axis);
   const int at = axis < 0 ? axis + shape.rank() + 1 : axis;
   Shape raised;
   for (int d = 0; d <= shape.rank(); ++d) raised.push_back(d < at ? shape[d] : d == at ? 1 : shape[d - 1]);
-  std::vector<X> rows;
-  for (const X& part : parts) {
-    check(part.shape() == shape, "stack: all shapes must agree; got ", shape, " and ", part.shape());
-    rows.push_back(reshape_one(part, raised));
-  }
-  return concat(rows, at);
+  return raised;
 }
 
 }  // namespace
 
 Tensor stack(const std::vector<Tensor>& parts, int axis) {
-  return stack_with(parts, axis, [](const Tensor& x, const Shape& s) { return x.reshape(s); });
+  const Shape shape = raised_shape(parts, axis);
+  std::vector<Tensor> rows;
+  for (const Tensor& part : parts) rows.push_back(part.reshape(shape));
+  return concat(rows, axis);
 }
 Var stack(const std::vector<Var>& parts, int axis) {
-  return stack_with(parts, axis, [](const Var& x, const Shape& s) { return reshape(x, s); });
+  const Shape shape = raised_shape(values_of(parts), axis);
+  std::vector<Var> rows;
+  for (const Var& part : parts) rows.push_back(reshape(part, shape));
+  return concat(rows, axis);
 }
 
 }  // namespace optnet

@@ -33,6 +33,9 @@ Var cross_entropy(const Var& logits, const Tensor& labels) {
   check(logits.rank() == 2 && logits.size(0) > 0, "cross_entropy: logits must be [batch, classes] and not empty; got ", logits.shape());
   check(labels.defined() && labels.dtype() == int64 && labels.shape() == Shape{logits.size(0)},
         "cross_entropy: labels must be int64 [", logits.size(0), "]; got ", labels.dtype(), labels.shape());
+  check_floating("cross_entropy", logits.dtype());
+  check(labels.device() == logits.value().device(), "cross_entropy: labels must be on the logits' device (move them with to(device)); got ",
+        labels.device(), " and ", logits.value().device());
   for (std::int64_t label : labels.to_vector<std::int64_t>())
     check(label >= 0 && label < logits.size(1), "cross_entropy: a label must lie in [0, ", logits.size(1), "); got ", label);
   const Tensor hot = one_hot(labels, logits.size(1), logits.dtype()), log_p = log_softmax(logits.value());
@@ -43,6 +46,8 @@ Var cross_entropy(const Var& logits, const Tensor& labels) {
 }
 
 Var mse(const Var& y, const Tensor& target) {
+  check_operands("mse", y.value(), target);
+  check_floating("mse", y.dtype());
   check(y.shape() == target.shape(), "mse: shapes must agree; got ", y.shape(), " and ", target.shape());
   const Tensor difference = y.value() - target;
   return record("mse", mean(difference * difference), Wrt{y, [difference](const Tensor& dy) {

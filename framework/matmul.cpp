@@ -48,7 +48,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, Matmul options) {
   check_matrix("matmul", b);
   check(a.dtype() == b.dtype() && a.device() == b.device(), "matmul: dtypes and devices must agree (convert with to()); got ",
         a.dtype(), " on ", a.device(), " and ", b.dtype(), " on ", b.device());
-  check(is_floating(a.dtype()), "matmul: needs float32 or float64 (convert with to(float32)); got int64");
+  check_floating("matmul", a.dtype());
   Gemm g{.transpose_a = options.transpose_a, .transpose_b = options.transpose_b};
   g.m = a.size(g.transpose_a ? -1 : -2);
   g.k = a.size(g.transpose_a ? -2 : -1);
@@ -89,7 +89,7 @@ Var matmul(const Var& a, const Var& b, Matmul options) {
 
 Tensor cholesky(const Tensor& a) {
   check_square("cholesky", a);
-  check(is_floating(a.dtype()), "cholesky: needs float32 or float64 (convert with to(float32)); got int64");
+  check_floating("cholesky", a.dtype());
   Buffer l = copy_of(a);
   backend(a.device()).cholesky(a.dtype(), batch_of(a.shape()).numel(), a.size(-1), l.data());
   return Tensor(a.shape(), a.dtype(), std::move(l));

@@ -202,6 +202,8 @@ Var abs(const Var& x) {
 }
 
 Var dropout(const Var& x, double p, Random& random) {
+  check_operands("dropout", x.value());
+  check_floating("dropout", x.dtype());
   check(p >= 0 && p < 1, "dropout: p must lie in [0, 1); got ", p);
   Tensor mask = map("dropout", DropoutMask{p}, uniform(random, x.shape(), 0, 1, x.dtype(), x.value().device()));
   return record("dropout", x.value() * mask, Wrt{x, [mask](const Tensor& dy) { return dy * mask; }});

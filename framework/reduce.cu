@@ -212,7 +212,8 @@ Var sum(const Var& x, const Axes& axes, Reduce options) {
 }
 
 Tensor mean(const Tensor& x, const Axes& axes, Reduce options) {
-  check(is_floating(x.dtype()), "mean: needs float32 or float64 (convert with to(float32)); got int64");
+  check_operands("mean", x);
+  check_floating("mean", x.dtype());
   const Shape kept = kept_shape("mean", x.shape(), axes);
   check_not_empty("mean", x, kept);
   return sum(x, axes, options) / std::max(1.0, static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(1, kept.numel())));
@@ -227,12 +228,14 @@ Var mean(const Var& x, const Axes& axes, Reduce options) {
 }
 
 Tensor max(const Tensor& x, const Axes& axes, Reduce options) {
+  check_operands("max", x);
   check_not_empty("max", x, kept_shape("max", x.shape(), axes));
   return reduce<Max>("max", x, axes, options);
 }
 Var max(const Var& x, const Axes& axes, Reduce options) { return extreme("max", x, max(x.value(), axes, options), axes); }
 
 Tensor min(const Tensor& x, const Axes& axes, Reduce options) {
+  check_operands("min", x);
   check_not_empty("min", x, kept_shape("min", x.shape(), axes));
   return reduce<Min>("min", x, axes, options);
 }

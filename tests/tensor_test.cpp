@@ -95,11 +95,17 @@ TEST_CASE("an absent tensor is told apart, and refused by name", "[tensor]") {
   CHECK(error_of([&] { absent + ones({2}); }) == "add: an operand is absent (a default-constructed Tensor); give it values first");
   CHECK_THAT(error_of([&] { absent.data<float>(); }), Contains("data: the tensor is absent"));
   CHECK_THAT(error_of([&] { absent.reshape({0}); }), Contains("reshape: "));
-  for (const auto& f : std::vector<Tensor (*)(const Tensor&)>{[](const Tensor& x) { return sum(x); }, [](const Tensor& x) { return max(x); },
-           [](const Tensor& x) { return softmax(x); }, [](const Tensor& x) { return transpose(x); }, [](const Tensor& x) { return matmul(x, x); },
-           [](const Tensor& x) { return slice(x, 0, 0, 0); }, [](const Tensor& x) { return concat({x}, 0); }, [](const Tensor& x) { return argmax(x); },
-           [](const Tensor& x) { return cholesky(x); }, [](const Tensor& x) { return -x; }, [](const Tensor& x) { return where(x, x, x); }})
-    CHECK(error_of([&] { f(absent); }) != "");
+  using F = Tensor (*)(const Tensor&);
+  for (const auto& [op, f] : std::vector<std::pair<std::string, F>>{
+           {"sum", [](const Tensor& x) { return sum(x); }}, {"mean", [](const Tensor& x) { return mean(x); }}, {"max", [](const Tensor& x) { return max(x); }},
+           {"min", [](const Tensor& x) { return min(x, {0}); }}, {"softmax", [](const Tensor& x) { return softmax(x); }}, {"transpose", [](const Tensor& x) { return transpose(x); }},
+           {"slice", [](const Tensor& x) { return slice(x, 0, 0, 0); }}, {"concat", [](const Tensor& x) { return concat({x}, 0); }}, {"argmax", [](const Tensor& x) { return argmax(x); }},
+           {"stack", [](const Tensor& x) { return stack({x, x}); }}, {"stack", [](const Tensor& x) { return stack({ones({}), x}); }}, {"neg", [](const Tensor& x) { return -x; }},
+           {"where", [](const Tensor& x) { return where(x, x, x); }}, {"mse", [](const Tensor& x) { return mse(x, x).value(); }},
+           {"dropout", [](const Tensor& x) { return dropout(x, 0.5, default_random()).value(); }}})
+    CHECK(error_of([&, f = f] { f(absent); }) == op + ": an operand is absent (a default-constructed Tensor); give it values first");
+  CHECK_THAT(error_of([&] { matmul(absent, absent); }), Contains("matmul: needs matrices"));
+  CHECK_THAT(error_of([&] { cholesky(absent); }), Contains("cholesky: needs matrices"));
 }
 
 TEST_CASE("tensors print as NumPy's do, then shape and dtype", "[tensor]") {
@@ -218,7 +224,9 @@ TEST_CASE("mixed dtypes are refused by name, with the cure", "[tensor][ops][erro
   CHECK(error_of([&] { where(a, a, b); }) == "where" + tail);
   CHECK(error_of([&] { where(a, b, b); }) == "where" + tail);
   CHECK(error_of([&] { concat({a, b}, 0); }) == "concat" + tail);
-  CHECK(error_of([&] { stack({a, b}, 0); }) == "concat" + tail);
+  CHECK(error_of([&] { stack({a, b}, 0); }) == "stack" + tail);
+  CHECK(error_of([&] { stack({Var(a), Var(b)}, 0); }) == "stack" + tail);
+  CHECK(error_of([&] { mse(a, b); }) == "mse" + tail);
   CHECK(error_of([&] { matmul(a, b); }) == "matmul: dtypes and devices must agree (convert with to()); got float32 on cpu and float64 on cpu");
   CHECK(error_of([&] { solve_lower(a, b); }) == "solve_lower: dtypes and devices must agree; got float32 on cpu and float64 on cpu");
 }
@@ -291,6 +299,9 @@ TEST_CASE("what exists on floating-point numbers only says so, with the cure", "
   CHECK(error_of([&] { mean(x); }) == "mean" + tail);
   CHECK(error_of([&] { log_softmax(x); }) == "log_softmax" + tail);
   CHECK(error_of([&] { softmax(x); }) == "softmax" + tail);
+  CHECK(error_of([&] { mse(x, x); }) == "mse" + tail);
+  CHECK(error_of([&] { cross_entropy(x, zeros({2}, int64)); }) == "cross_entropy" + tail);
+  CHECK(error_of([&] { dropout(x, 0.5, default_random()); }) == "dropout" + tail);
   CHECK(error_of([&] { matmul(zeros({2, 0}, int64), zeros({0, 2}, int64)); }) == "matmul" + tail);
   CHECK(error_of([&] { matmul(x, x); }) == "matmul" + tail);
   CHECK(error_of([&] { cholesky(x); }) == "cholesky" + tail);

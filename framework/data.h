@@ -33,7 +33,7 @@ class Batches {
   Dataset operator[](std::int64_t i) const {
     check(i >= 0 && i < count_, "batches: there are ", count_, " batches; asked for number ", i);
     const Tensor rows = slice(order_, 0, i * batch_, std::min((i + 1) * batch_, data_.size()));
-    return {gather(data_.x, 0, rows), gather(data_.y, 0, rows)};
+    return {gather(data_.x, 0, rows.to(data_.x.device())), gather(data_.y, 0, rows.to(data_.y.device()))};
   }
 
   struct Iterator {

@@ -153,6 +153,7 @@ Tensor gather(const Tensor& x, int axis, const Tensor& index) {
   check_operands("gather", x);
   check(index.defined() && index.dtype() == int64 && index.rank() == 1,
         "gather: the index must be an int64 tensor of one axis; got ", index.dtype(), index.shape());
+  check(index.device() == x.device(), "gather: the index must be on the tensor's device (move it with to(device)); got ", index.device(), " and ", x.device());
   const int at = x.shape().axis(axis, "gather");
   for (std::int64_t i : index.to_vector<std::int64_t>())
     check(i >= 0 && i < x.size(at), "gather: an index must lie in [0, ", x.size(at), ") for axis ", axis, " of ", x.shape(), "; got ", i);

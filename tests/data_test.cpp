@@ -60,6 +60,18 @@ TEST_CASE("drop_last leaves out a batch that is not full", "[data]") {
   CHECK(Batches(numbered(10), 4, random)[2].size() == 2);
 }
 
+TEST_CASE("batches of data on a GPU are there too, as the index of a gather must be", "[data][cuda]") {
+  if (!available(Device::cuda)) return skip("no CUDA device");
+  Random random{1};
+  const Dataset host = numbered(10), data{host.x.to(Device::cuda), host.y};
+  const Batches batches(data, 3, random);
+  CHECK(batches[0].x.device() == Device::cuda);
+  CHECK(batches[0].y.device() == Device::cpu);
+  order_of(batches);
+  CHECK(error_of([&] { gather(data.x, 0, arange(0, 3, 1, int64)); }) == "gather: the index must be on the tensor's device (move it with to(device)); got cpu and cuda");
+  CHECK(error_of([&] { cross_entropy(data.x, zeros({10}, int64)); }) == "cross_entropy: labels must be on the logits' device (move them with to(device)); got cpu and cuda");
+}
+
 TEST_CASE("data that make no batches are refused", "[data]") {
   Random random;
   CHECK(error_of([&] { Batches(numbered(3), 0, random); }) == "batches: the batch size must be positive; got 0");

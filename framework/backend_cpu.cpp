@@ -72,7 +72,11 @@ class CpuBackend : public Backend {
  public:
   CpuBackend() { openblas_set_num_threads(1); }
 
-  void* allocate(std::size_t bytes) const override { return ::operator new(bytes ? bytes : 1, alignment); }
+  void* allocate(std::size_t bytes) const override {
+    void* const memory = ::operator new(bytes ? bytes : 1, alignment, std::nothrow);
+    check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes asked for");
+    return memory;
+  }
   void free(void* memory) const noexcept override { ::operator delete(memory, alignment); }
   void copy(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
   void copy_from_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }

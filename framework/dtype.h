@@ -37,6 +37,12 @@ inline void check_floating(const char* op, DType t) {
   check(is_floating(t), op, ": needs float32 or float64 (convert with to(float32)); got int64");
 }
 
+/// Refuses, in the name of `op`, a number that dtype t cannot hold: int64 takes whole ones in [-2^63, 2^63).
+inline void check_number(const char* op, double x, DType t) {
+  check(is_floating(t) || (x >= -0x1p63 && x < 0x1p63 && x == static_cast<double>(static_cast<std::int64_t>(x))), op,
+        ": an int64 tensor takes whole numbers of 64 bits (convert with to(float32)); got ", x);
+}
+
 /// dispatch for ops that exist on floating-point numbers only.
 template <class F>
 decltype(auto) dispatch_floating(const char* op, DType t, F&& f) {

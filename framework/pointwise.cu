@@ -76,6 +76,7 @@ struct Cast {
 }  // namespace
 
 Tensor full(const Shape& shape, double value, DType dtype, Device device) {
+  check_number("full", value, dtype);
   Buffer out(static_cast<std::size_t>(shape.numel()) * size_of(dtype), device);
   dispatch(dtype, [&](auto t) {
     using T = decltype(t);
@@ -86,6 +87,11 @@ Tensor full(const Shape& shape, double value, DType dtype, Device device) {
 
 Tensor Tensor::to(DType target) const {
   if (!defined() || target == dtype_) return *this;
+  if (target == int64 && numel() > 0) {  // other numbers have no int64; those between two are truncated
+    const double low = min(*this).item(), high = max(*this).item();
+    check(low >= -0x1p63 && high < 0x1p63, "to: int64 takes numbers of at least -2^63 and below 2^63, and no NaN; got ",
+          low, " to ", high);
+  }
   Buffer out(static_cast<std::size_t>(numel()) * size_of(target), device());
   dispatch(dtype_, [&](auto a) {
     dispatch(target, [&](auto b) {
@@ -97,8 +103,7 @@ Tensor Tensor::to(DType target) const {
 }
 
 Tensor number_like(double number, const Tensor& x) {
-  check(is_floating(x.dtype()) || number == std::floor(number), "arithmetic: an int64 tensor takes whole numbers "
-        "(convert with to(float32)); got ", number);
+  check_number("arithmetic", number, x.dtype());
   return full({}, number, x.dtype(), x.device());
 }
 

@@ -41,14 +41,9 @@ double Tensor::item() const {
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor host = to(Device::cpu);
-  std::vector<T> out(static_cast<std::size_t>(numel()));
-  if (defined())
-    dispatch(dtype_, [&](auto t) {
-      const auto* x = host.data<decltype(t)>();
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<T>(x[i]);
-    });
-  return out;
+  if (!defined()) return {};
+  const Tensor host = to(Device::cpu).to(dtype_of<T>);
+  return {host.data<T>(), host.data<T>() + numel()};
 }
 template std::vector<float> Tensor::to_vector() const;
 template std::vector<double> Tensor::to_vector() const;
@@ -86,7 +81,10 @@ Tensor Tensor::reshape(std::initializer_list<std::int64_t> sizes) const {
 Tensor arange(double start, double stop, double step, DType dtype) {
   check(std::isfinite(start) && std::isfinite(stop) && std::isfinite(step) && step != 0,
         "arange: start, stop and a step other than 0 must be finite; got ", start, ", ", stop, ", ", step);
-  const auto n = static_cast<std::int64_t>(std::max(0.0, std::ceil((stop - start) / step)));
+  const double count = std::max(0.0, std::ceil((stop - start) / step));
+  check(count <= static_cast<double>(Shape::most_elements), "arange: too many elements; got ", start, ", ", stop, ", ", step);
+  for (double x : {start, step, start + std::max(0.0, count - 1) * step}) check_number("arange", x, dtype);
+  const auto n = static_cast<std::int64_t>(count);
   Buffer out(static_cast<std::size_t>(n) * size_of(dtype), Device::cpu);
   dispatch(dtype, [&](auto t) {
     auto* y = static_cast<decltype(t)*>(out.data());

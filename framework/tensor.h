@@ -51,6 +51,7 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;
 
+  /// To int64, a number is truncated towards zero; one that does not fit, or NaN, is an error.
   Tensor to(DType) const;
   Tensor to(Device) const;
 

@@ -84,6 +84,36 @@ TEST_CASE("conversions change the numbers' type and nothing else", "[tensor]") {
   CHECK(x.to(Device::cpu).raw() == x.raw());
 }
 
+TEST_CASE("numbers that no int64 holds are refused, wherever they come from", "[tensor][errors]") {
+  const std::string rule = ": an int64 tensor takes whole numbers of 64 bits (convert with to(float32)); got ";
+  const Tensor x = arange(0, 2, 1, int64);
+  CHECK(error_of([&] { x * 0.5; }) == "arithmetic" + rule + "0.5");
+  CHECK(error_of([&] { x + 1e30; }) == "arithmetic" + rule + "1e+30");
+  CHECK(error_of([&] { x - infinity; }) == "arithmetic" + rule + "inf");
+  CHECK(error_of([] { full({1}, NaN, int64); }) == "full" + rule + "nan");
+  CHECK(error_of([] { full({2}, 2.5, int64); }) == "full" + rule + "2.5");
+  CHECK_THAT(error_of([] { full({2}, 0x1p63, int64); }), Contains("full" + rule));
+  CHECK(full({}, -0x1p63, int64).data<std::int64_t>()[0] == INT64_MIN);
+  CHECK(error_of([] { arange(0, 1, 0.25, int64); }) == "arange" + rule + "0.25");
+  CHECK(error_of([] { arange(0.5, 3, 1, int64); }) == "arange" + rule + "0.5");
+  CHECK_THAT(error_of([] { arange(0, 3e19, 9e18, int64); }), Contains("arange" + rule));
+
+  const std::string range = "to: int64 takes numbers of at least -2^63 and below 2^63, and no NaN; got ";
+  CHECK(error_of([] { numbers({1, 1e30, -2}).to(int64); }) == range + "-2 to 1e+30");
+  CHECK(error_of([] { numbers({1, -infinity}).to(float32).to(int64); }) == range + "-inf to 1");
+  CHECK(error_of([] { numbers({1, NaN, 2}).to(int64); }) == range + "nan to nan");
+  CHECK_THAT(error_of([] { numbers({0x1p63}).to_vector<std::int64_t>(); }), Contains(range));
+  CHECK(numbers({-0x1p63, 0x1p62}).to(int64).to_vector<std::int64_t>() == std::vector<std::int64_t>{INT64_MIN, std::int64_t{1} << 62});
+  CHECK(zeros({0, 3}).to(int64).shape() == Shape{0, 3});
+}
+
+TEST_CASE("tensors larger than the memory are refused", "[tensor][errors]") {
+  CHECK(error_of([] { ones({std::int64_t{1} << 58}); }) == "cpu: out of memory: 1152921504606846976 bytes asked for");
+  CHECK(error_of([] { arange(0, 1e30); }) == "arange: too many elements; got 0, 1e+30, 1");
+  CHECK(error_of([] { arange(-1e308, 1e308, 1e-300); }) == "arange: too many elements; got -1e+308, 1e+308, 1e-300");
+  CHECK_THAT(error_of([] { arange(0, 1e17); }), Contains("cpu: out of memory"));
+}
+
 TEST_CASE("an absent tensor is told apart, and refused by name", "[tensor]") {
   const Tensor absent;
   CHECK_FALSE(absent.defined());
@@ -306,7 +336,6 @@ TEST_CASE("what exists on floating-point numbers only says so, with the cure", "
   CHECK(error_of([&] { matmul(x, x); }) == "matmul" + tail);
   CHECK(error_of([&] { cholesky(x); }) == "cholesky" + tail);
   CHECK(error_of([&] { solve_lower(x, x); }) == "solve_lower" + tail);
-  CHECK_THAT(error_of([&] { x * 0.5; }), Contains("an int64 tensor takes whole numbers (convert with to(float32)); got 0.5"));
   Random random;
   CHECK(error_of([&] { dropout(ones({2}), 1, random); }) == "dropout: p must lie in [0, 1); got 1");
   CHECK_THAT(error_of([&] { dropout(ones({2}), NaN, random); }), Contains("dropout: p must lie in [0, 1)"));

@@ -21,12 +21,12 @@ struct Sum {
 struct Max {
   template <class A> static constexpr A start =
       std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
-  template <class A> OPTNET_HD A operator()(A a, A x) const { return x > a || x != x ? x : a; }  // NaN stays
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return x != x ? x : x > a ? x : a; }  // NaN stays
 };
 struct Min {
   template <class A> static constexpr A start =
       std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
-  template <class A> OPTNET_HD A operator()(A a, A x) const { return x < a || x != x ? x : a; }
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return x != x ? x : x < a ? x : a; }
 };
 
 constexpr int lanes = 8;  // independent partial results, which the compiler keeps in vector registers
@@ -52,27 +52,32 @@ struct ReduceRows {
   }
 };
 
-/// Entries of the reduced axis a stride apart: out[o, i] = R over x[o, :, i], a few columns at a time.
+/// Entries of the reduced axis a stride apart: out[o, i] = R over x[o, :, i], a few columns at a time. Rows narrower
+/// than that are walked several at once, and what they gave is joined at the end.
 template <class R, class A, class T, class Out>
 struct ReduceColumns {
   static constexpr int width = 16;
   const T* x;
   Out* out;
-  std::int64_t count, inner, tiles;  // column tiles of each matrix
+  std::int64_t count, inner, chunk, chunks, tiles;  // tiles of columns; out is [outer, chunks, inner]
   OPTNET_HD void operator()(std::int64_t task) const {
     const R r{};
-    const std::int64_t o = task / tiles, first = task % tiles * width;
-    const int w = inner - first < width ? static_cast<int>(inner - first) : width;
+    const std::int64_t run = task / tiles, first = task % tiles * width, from = run % chunks * chunk;
+    const std::int64_t to = from + chunk < count ? from + chunk : count;
+    const T *at = x + (run / chunks * count + from) * inner + first, *const end = at + (to - from) * inner;
+    const bool narrow = inner < width;
+    const int w = static_cast<int>(narrow ? width / inner * inner : inner - first < width ? inner - first : width);
+    const std::int64_t step = narrow ? w : inner;
     A part[width];
     for (int c = 0; c < w; ++c) part[c] = R::template start<A>;
-    for (std::int64_t k = 0; k < count; ++k) {
-      const T* at = x + (o * count + k) * inner + first;
+    for (; end - at >= step; at += step)
       if (w == width)
         for (int c = 0; c < width; ++c) part[c] = r(part[c], static_cast<A>(at[c]));
       else
         for (int c = 0; c < w; ++c) part[c] = r(part[c], static_cast<A>(at[c]));
-    }
-    for (int c = 0; c < w; ++c) out[o * inner + first + c] = static_cast<Out>(part[c]);
+    for (int c = 0; c < end - at; ++c) part[c] = r(part[c], static_cast<A>(at[c]));  // narrow rows that are left over
+    for (int c = static_cast<int>(inner); c < w; ++c) part[c % inner] = r(part[c % inner], part[c]);
+    for (int c = 0; c < w && c < inner; ++c) out[run * inner + first + c] = static_cast<Out>(part[c]);
   }
 };
 
@@ -80,24 +85,29 @@ struct Extent {
   std::int64_t outer = 1, count = 1, inner = 1;
 };
 
+/// out[outer, chunks, inner] = R over each chunk of the reduced axis of x [outer, count, inner].
+template <class R, class A, class T, class Out>
+void reduce_chunks(Device device, const T* x, Out* out, const Extent& e, std::int64_t chunk, std::int64_t chunks) {
+  const std::int64_t work = e.outer * e.count * e.inner;
+  if (e.inner == 1) return parallel_for(device, e.outer * chunks, work, ReduceRows<R, A, T, Out>{x, out, e.count, chunk, chunks});
+  using Columns = ReduceColumns<R, A, T, Out>;
+  const std::int64_t tiles = (e.inner + Columns::width - 1) / Columns::width;
+  parallel_for(device, e.outer * chunks * tiles, work, Columns{x, out, e.count, e.inner, chunk, chunks, tiles});
+}
+
 template <class R, class T>
 Tensor reduce_as(const Tensor& x, const Extent& e, const Shape& shape) {
   using A = typename Accumulator<T>::Type;
   Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
   T* y = static_cast<T*>(out.data());
-  const std::int64_t n = e.outer * e.count * e.inner, chunk = 8192;
-  if (e.inner != 1) {  // 0: there is nothing to write
-    const std::int64_t tiles = (e.inner + ReduceColumns<R, A, T, T>::width - 1) / ReduceColumns<R, A, T, T>::width;
-    parallel_for(x.device(), e.outer * tiles, n, ReduceColumns<R, A, T, T>{x.data<T>(), y, e.count, e.inner, tiles});
-  } else if (e.count <= chunk) {
-    const std::int64_t whole = std::max<std::int64_t>(e.count, 1);
-    parallel_for(x.device(), e.outer, n, ReduceRows<R, A, T, T>{x.data<T>(), y, e.count, whole, 1});
+  const std::int64_t chunk = 8192, chunks = std::max<std::int64_t>((e.count + chunk - 1) / chunk, 1);
+  if (chunks == 1) {
+    reduce_chunks<R, A>(x.device(), x.data<T>(), y, e, chunk, 1);
   } else {
-    const std::int64_t chunks = (e.count + chunk - 1) / chunk;
-    Buffer parts(static_cast<std::size_t>(e.outer * chunks) * sizeof(A), x.device());
+    Buffer parts(static_cast<std::size_t>(e.outer * chunks * e.inner) * sizeof(A), x.device());
     A* partial = static_cast<A*>(parts.data());
-    parallel_for(x.device(), e.outer * chunks, n, ReduceRows<R, A, T, A>{x.data<T>(), partial, e.count, chunk, chunks});
-    parallel_for(x.device(), e.outer, e.outer * chunks, ReduceRows<R, A, A, T>{partial, y, chunks, chunks, 1});
+    reduce_chunks<R, A>(x.device(), x.data<T>(), partial, e, chunk, chunks);
+    reduce_chunks<R, A>(x.device(), partial, y, {e.outer, chunks, e.inner}, chunks, 1);
   }
   return Tensor(shape, dtype_of<T>, std::move(out));
 }

@@ -69,6 +69,20 @@ TEST_CASE("reductions over any axes agree with naive loops, in every dtype", "[o
   }
 }
 
+TEST_CASE("reductions of tall matrices, wide and narrow, agree with those along rows", "[ops]") {
+  Random random{10};
+  for (std::int64_t columns : {1, 2, 3, 5, 8, 9, 15, 16, 17, 33})
+    for (std::int64_t rows : {1, 7, 8191, 8192, 8193, 20'000}) {
+      const Tensor x = random_tensor(random, {2, rows, columns}, int64, -99, 99), flat = transpose(x);
+      INFO(x.shape());
+      CHECK(same_bits(sum(x, {1}), sum(flat, {2})));
+      CHECK(same_bits(max(x, {1}), max(flat, {2})));
+      CHECK(same_bits(min(x, {1}), min(flat, {2})));
+      CHECK(max_difference(sum(x.to(float32), {1}).to(int64), sum(flat, {2})) == 0);
+    }
+  CHECK(same_bits(sum(zeros({0, 3}), {0}), zeros({3})));
+}
+
 TEST_CASE("argmax finds the first largest entry along an axis", "[ops]") {
   Random random{3};
   for (DType dtype : {float32, float64, int64}) {
@@ -204,10 +218,10 @@ TEST_CASE("large tensors give what their small parts give", "[ops]") {
 TEST_CASE("results are the same bit for bit with one thread and with two", "[ops]") {
   Random random{8};
   const Tensor million = random_tensor(random, {1000, 1000}, float32), a = random_tensor(random, {300, 300}, float32), b = random_tensor(random, {300, 300}, float32);
-  const Tensor wide = random_tensor(random, {20, 40, 50}), narrow = random_tensor(random, {20, 50, 30});
+  const Tensor wide = random_tensor(random, {20, 40, 50}), narrow = random_tensor(random, {20, 50, 30}), tall = million.reshape({500'000, 2});
   const auto all = [&] {
     Random fresh{9};
-    return std::vector<Tensor>{sum(million), sum(million, {0}), sum(million, {1}), mean(million), max(million), min(million, {0}),
+    return std::vector<Tensor>{sum(million), sum(million, {0}), sum(million, {1}), sum(tall, {0}), max(tall, {0}), mean(million), max(million), min(million, {0}),
                                exp(million), million * slice(million, 0, 0, 1), million / slice(million, 1, 0, 1), softmax(million), argmax(million, 0),
                                matmul(a, b), matmul(a, b, {.transpose_a = true}), matmul(a, b, {.transpose_b = true}), matmul(a, b, {true, true}),
                                matmul(wide, narrow), matmul(wide, slice(narrow, 0, 0, 1)), transpose(million), concat({million, million}, 1),

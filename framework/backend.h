@@ -26,7 +26,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual void* allocate(std::size_t bytes) const = 0;
-  virtual void free(void* memory) const noexcept = 0;
+  virtual void free(void* memory, std::size_t bytes) const noexcept = 0;  // as many as were allocated
   virtual void copy(void* to, const void* from, std::size_t bytes) const = 0;  // both on the device
   virtual void copy_from_host(void* to, const void* from, std::size_t bytes) const = 0;
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const = 0;
@@ -56,7 +56,7 @@ class Buffer {
   }
   Buffer& operator=(Buffer&&) = delete;
   ~Buffer() {
-    if (data_) backend(device_).free(data_);
+    if (data_) backend(device_).free(data_, bytes_);
   }
 
   std::size_t bytes() const { return bytes_; }

@@ -7,9 +7,12 @@
 #include <lapacke.h>
 #include <omp.h>
 
+#include <bit>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 extern "C" void openblas_set_num_threads(int);
@@ -18,6 +21,67 @@ namespace optnet {
 namespace {
 
 constexpr std::align_val_t alignment{64};  // a cache line, and the widest vector register
+
+constexpr std::size_t least_kept = 1 << 18, most_kept = 1 << 30;  // bytes of a block, bytes in all
+#if defined(__SANITIZE_ADDRESS__)  // which must see blocks go
+constexpr bool keep_blocks = false;
+#elif defined(__has_feature)
+constexpr bool keep_blocks = !__has_feature(address_sanitizer);
+#else
+constexpr bool keep_blocks = true;
+#endif
+
+/// Large blocks that were freed and wait for the next of their size: the system gives memory page by page, which takes
+/// longer than an addition of the numbers in it. Needs no destructor, as static tensors may go after it.
+class FreedBlocks {
+ public:
+  /// The size of a block for so many bytes: one of eight from each power of two to the next, at most 1/8 too large.
+  static std::size_t size_for(std::size_t bytes) {
+    if (!keeps(bytes)) return bytes;
+    const std::size_t step = std::bit_floor(bytes) / 8;
+    return (bytes + step - 1) / step * step;
+  }
+  static bool keeps(std::size_t size) { return keep_blocks && size >= least_kept && size <= most_kept; }
+
+  /// Null if none of this size is there.
+  void* take(std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    Block*& list = list_of(size);
+    Block* const block = list;
+    if (block) list = block->next, bytes_ -= size;
+    return block;
+  }
+
+  void keep(void* memory, std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    if (bytes_ + size > most_kept) clear();  // of sizes, perhaps, that nobody asks for any more
+    Block*& list = list_of(size);
+    list = ::new (memory) Block{list};
+    bytes_ += size;
+  }
+
+ private:
+  struct Block {  // the first bytes of a freed one
+    Block* next;
+  };
+
+  Block*& list_of(std::size_t size) {
+    const auto power = static_cast<std::size_t>(std::bit_width(size) - 1);
+    return lists_[8 * (power - 18) + (size >> (power - 3)) - 8];
+  }
+
+  void clear() {
+    for (Block*& list : lists_)
+      while (list) ::operator delete(std::exchange(list, list->next), alignment);
+    bytes_ = 0;
+  }
+
+  std::mutex mutex_;
+  std::size_t bytes_ = 0;
+  Block* lists_[8 * 12 + 1] = {};  // from 2^18 to 2^30 bytes
+};
+
+constinit FreedBlocks freed;
 
 template <class T>
 void gemm_one(const Gemm& g, std::int64_t first, std::int64_t rows, const T* a, const T* b, T* c) {
@@ -73,11 +137,17 @@ class CpuBackend : public Backend {
   CpuBackend() { openblas_set_num_threads(1); }
 
   void* allocate(std::size_t bytes) const override {
-    void* const memory = ::operator new(bytes ? bytes : 1, alignment, std::nothrow);
+    const std::size_t size = FreedBlocks::size_for(bytes);
+    void* memory = FreedBlocks::keeps(size) ? freed.take(size) : nullptr;
+    if (!memory) memory = ::operator new(size ? size : 1, alignment, std::nothrow);
     check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes asked for");
     return memory;
   }
-  void free(void* memory) const noexcept override { ::operator delete(memory, alignment); }
+  void free(void* memory, std::size_t bytes) const noexcept override {
+    const std::size_t size = FreedBlocks::size_for(bytes);
+    if (FreedBlocks::keeps(size)) return freed.keep(memory, size);
+    ::operator delete(memory, alignment);
+  }
   void copy(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
   void copy_from_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }

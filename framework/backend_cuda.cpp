@@ -66,7 +66,7 @@ class CudaBackend : public Backend {
     return memory;
   }
   // When static tensors go, at the program's end, CUDA may have gone before them: nothing to report then.
-  void free(void* memory) const noexcept override { static_cast<void>(cudaFreeAsync(memory, nullptr)); }
+  void free(void* memory, std::size_t) const noexcept override { static_cast<void>(cudaFreeAsync(memory, nullptr)); }
 
   void copy(void* to, const void* from, std::size_t bytes) const override {
     if (bytes) check_cuda("cudaMemcpy on the GPU", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice));

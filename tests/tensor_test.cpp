@@ -2,6 +2,9 @@
 // about operands that it refuses.
 #include "tests/test.h"
 
+#include <atomic>
+#include <thread>
+
 namespace {
 
 constexpr double NaN = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
@@ -112,6 +115,27 @@ TEST_CASE("tensors larger than the memory are refused", "[tensor][errors]") {
   CHECK(error_of([] { arange(0, 1e30); }) == "arange: too many elements; got 0, 1e+30, 1");
   CHECK(error_of([] { arange(-1e308, 1e308, 1e-300); }) == "arange: too many elements; got -1e+308, 1e+308, 1e-300");
   CHECK_THAT(error_of([] { arange(0, 1e17); }), Contains("cpu: out of memory"));
+}
+
+TEST_CASE("large blocks of memory, which are used again, belong to one tensor at a time", "[tensor]") {
+  Threads one(1);
+  std::atomic<int> wrong = 0;
+  const auto work = [&](std::uint64_t seed) {
+    Random random{seed};
+    std::vector<Tensor> alive(6);
+    std::vector<double> last(alive.size());
+    for (int i = 0; i < 400; ++i) {
+      const auto at = static_cast<std::size_t>(random.below(6));
+      const std::int64_t bytes = (std::int64_t{1} << (17 + random.below(5))) + 8 * random.below(9) - 32;  // about the sizes of blocks
+      if (alive[at].defined() && (alive[at](0) != last[at] || alive[at](alive[at].numel() - 1) != last[at])) ++wrong;
+      last[at] = random.uniform();
+      alive[at] = full({bytes / 8}, last[at], float64);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t seed : {1, 2, 3}) threads.emplace_back(work, seed);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("an absent tensor is told apart, and refused by name", "[tensor]") {

@@ -12,28 +12,65 @@ Tensor value_of(const Var& x, const Var& q) {
   return number ? x.value().to(q.dtype()) : x.value();
 }
 
-}  // namespace
 
-Var argmin(const QP<Var>& qp, const QPOptions& options) {
+/// A solved QP, and what recording it needs.
+struct Solved {
   QP<Tensor> data;
   std::vector<Var> inputs;
   QPFlags wanted;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    const Var& field = *fields(qp)[i];
-    *fields(data)[i] = value_of(field, qp.q);
-    wanted[i] = field.tracked();
-    inputs.push_back(field);
+  QPSolution solution;
+
+  Solved(const QP<Var>& qp, QPOptions options) {
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const Var& field = *fields(qp)[i];
+      *fields(data)[i] = value_of(field, qp.q);
+      wanted[i] = field.tracked();
+      options.differentiable |= wanted[i];
+      inputs.push_back(field);
+    }
+    solution = solve(data, options);
   }
-  QPOptions with_factors = options;
-  for (bool tracked : wanted) with_factors.differentiable |= tracked;
-  QPSolution solution = solve(data, with_factors);
-  Tensor z = solution.z;
-  return record("argmin", z, inputs, [data, solution = std::move(solution), wanted](const Tensor& dz) {
-    const QP<Tensor> gradient = vjp(data, solution, {.z = dz}, wanted);
+
+  std::vector<Tensor> pullback(const QPSeed& seed) const {
+    const QP<Tensor> gradient = vjp(data, solution, seed, wanted);
     std::vector<Tensor> grads;
     for (const Tensor* field : fields(gradient)) grads.push_back(*field);
     return grads;
+  }
+};
+
+}  // namespace
+
+Var argmin(const QP<Var>& qp, const QPOptions& options) {
+  const Solved solved(qp, options);
+  return record("argmin", solved.solution.z, solved.inputs, [solved](const Tensor& dz) { return solved.pullback({.z = dz}); });
+}
+
+Optimum optimum(const QP<Var>& qp, const QPOptions& options) {
+  const Solved solved(qp, options);
+  const QPSolution& s = solved.solution;
+  std::vector<Tensor> parts;
+  for (const Tensor* part : {&s.z, &s.nu, &s.lambda, &s.dual_lower, &s.dual_upper, &s.dual_lower_g})
+    if (part->defined()) parts.push_back(*part);
+  // One node for all: its value is the parts side by side, its pullback takes their gradients apart.
+  const auto split = [s](const auto& all, auto& out) {
+    std::int64_t at = 0;
+    const auto take = [&](auto& part, const Tensor& like) {
+      if (!like.defined()) return;
+      part = slice(all, -1, at, at + like.size(-1));
+      at += like.size(-1);
+    };
+    take(out.z, s.z), take(out.nu, s.nu), take(out.lambda, s.lambda);
+    take(out.dual_lower, s.dual_lower), take(out.dual_upper, s.dual_upper), take(out.dual_lower_g, s.dual_lower_g);
+  };
+  const Var all = record("optimum", concat(parts, -1), solved.inputs, [solved, split](const Tensor& dy) {
+    QPSeed seed;
+    split(dy, seed);
+    return solved.pullback(seed);
   });
+  Optimum out;
+  split(all, out);
+  return out;
 }
 
 OptNet::OptNet(const OptNetOptions& options) : options_(options) {

@@ -1,4 +1,4 @@
-// The QP as an op and as a layer: OptNet (Amos and Kolter 2017). The solver and its derivatives are in solvers/,
+// The QP as an op, with or without its duals, and as a layer: OptNet (Amos and Kolter 2017). The solver and its derivatives are in solvers/,
 // their derivation in docs/optnet.md.
 #pragma once
 
@@ -12,6 +12,13 @@ namespace optnet {
 ///     Var z = argmin({.Q = 0.1, .q = -cost, .A = ones({1, n}), .b = ones({1}), .lower = 0.0});   // on the simplex
 /// With on_failure = report, elements that were not solved return their last iterate and gradient 0.
 Var argmin(const QP<Var>& qp, const QPOptions& options = {});
+
+/// The solution with its duals, all differentiable: shapes as in QPSolution. An absent part has no dual.
+struct Optimum {
+  Var z, nu, lambda, dual_lower, dual_upper, dual_lower_g;
+};
+/// As argmin, where duals are of use too: nu and lambda are the prices of the constraints.
+Optimum optimum(const QP<Var>& qp, const QPOptions& options = {});
 
 struct OptNetOptions {
   std::int64_t variables = 0;     // n, the size of the input and of the output

@@ -20,10 +20,10 @@ class ActiveSet : public Iterate<T> {
   /// `kkt` has been factored with W = 0 and the rows of C carried. `kept` [kept_size()] is what the backward pass needs.
   ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, Workspace<T>& memory, T* kept, Team team = {})
       : P(problem), kkt_(kkt), team_(team), n_(problem.n), p_(problem.p), k_(problem.rows()), most_(most(problem)),
-        active_(kept), F_(kept + k_), index_(static_cast<std::size_t>(most_ * lanes_of<T>)) {
-    for (T** x : {&z, &r1_, &u_}) *x = memory.take(n_);
-    for (T** x : {&nu, &r2_, &unu_}) *x = memory.take(p_);
-    for (T** x : {&y_, &c_, &c0_, &scale_, &r3_}) *x = memory.take(k_);
+        active_(kept), F_(kept + k_), index_(static_cast<std::size_t>((k_ + 1) * lanes_of<T>)) {
+    for (T** x : {&z, &r1_, &u_, &dual_size_}) *x = memory.take(n_);
+    for (T** x : {&nu, &r2_, &unu_, &A_size_}) *x = memory.take(p_);
+    for (T** x : {&y_, &c_, &c0_, &scale_, &r3_, &C_size_}) *x = memory.take(k_);
     for (T** x : {&s, &lambda}) *x = memory.take(problem.sides());
     t_ = memory.take(most_);
   }
@@ -70,11 +70,12 @@ class ActiveSet : public Iterate<T> {
   void collect() {
     size_ = 0;
     for (int l = 0; l < lanes_of<T>; ++l) {
-      count_[l] = 0;
-      for (int i = 0; i < k_ && count_[l] <= most_; ++i)
-        if (lane(active_[i], l) != 0 && count_[l]++ < most_) index_[l * most_ + count_[l] - 1] = i;
-      if (count_[l] > n_ - p_) give_up(l);
-      size_ = count_[l] > size_ ? count_[l] : size_;
+      int* index = index_.data() + l * (k_ + 1);
+      int count = 0;
+      for (int i = 0; i < k_; ++i) index[count] = i, count += lane(active_[i], l) != 0;  // without a branch
+      if (count > n_ - p_) give_up(l), count = 0;
+      count_[l] = count;
+      size_ = count > size_ ? count : size_;
     }
     size_ = (size_ + tile - 1) / tile * tile;  // whole column blocks: the same arithmetic whatever the neighbours' sizes
   }
@@ -91,6 +92,7 @@ class ActiveSet : public Iterate<T> {
     const int dimensions = sizes.n - sizes.p;
     return ((sizes.rows() < dimensions ? sizes.rows() : dimensions) + tile - 1) / tile * tile;
   }
+  const int* indices(int l) const { return index_.data() + l * (k_ + 1); }
   int ldF() const { return dense::leading_dimension(most_); }
 
   T norm(int count, const T* x) const {
@@ -101,7 +103,6 @@ class ActiveSet : public Iterate<T> {
 
   void give_up(int l) {
     for (int i = 0; i < k_; ++i) set_lane(active_[i], l, 0);
-    count_[l] = 0;
     MaskOf<T> others = T(0.0) < T(1.0);
     set_lane(others, l, false);
     running_ = running_ & others, confirmed_ = confirmed_ & others;
@@ -119,9 +120,28 @@ class ActiveSet : public Iterate<T> {
       scale_[i] = select(r > T(1e-14), 1.0 / sqrt(max(r, T(1e-300))), T(0.0));
       active_[i] = select(low(i) == high(i), T(1.0), active_[i]);
     });
+    measure();
     running_ = confirmed_ = T(0.0) < T(1.0);
     drop_impossible_guesses();
     for (int l = 0; l < lanes_of<T>; ++l) status[l] = QPStatus::solved, iterations[l] = 1;
+  }
+
+  /// The largest entry of each row of A and C, and how large C z is in units of scale_.
+  void measure() {
+    const auto largest = [&](const E* row) {
+      E size = 0.0;
+      for (int j = 0; j < n_; ++j) size = max(size, abs(row[j]));
+      return size;
+    };
+    team_.for_each(p_, [&](int i) { A_size_[i] = largest(P.A + i * n_); });
+    team_.for_each(k_, [&](int i) {
+      const int g = i - n_ * P.bounds;
+      C_size_[i] = g < 0 ? T(1.0) : T(largest(P.G + g * n_));
+    });
+    c_size_ = team_.template largest<T>(k_, T(0.0), [&](int i) { return scale_[i] * max(abs(c0_[i]), limit_size(i)); });
+  }
+  T limit_size(int i) const {
+    return max(P.low ? abs(P.d[i]) : T(0.0), P.high ? abs(P.d[P.high_side() + i]) : T(0.0));
   }
 
   /// A guess of more rows than dimensions, from elsewhere, is none.
@@ -145,15 +165,16 @@ class ActiveSet : public Iterate<T> {
 
   /// F = R_SS = L L'. A lane with fewer active rows than its neighbours is filled up with rows of I.
   void factor() {
-    const E* R = kkt_.R();
-    const int ldR = kkt_.ldR();
     team_.for_each(size_, [&](int a) {
+      T* out = F_ + a * ldF();
       for (int l = 0; l < lanes_of<T>; ++l) {
-        const int* index = index_.data() + l * most_;
-        if (a < count_[l])
-          for (int b = 0; b <= a; ++b) set_lane(F_[a * ldF() + b], l, lane(R[index[a] * ldR + index[b]], l));
-        else
-          for (int b = 0; b <= a; ++b) set_lane(F_[a * ldF() + b], l, a == b);
+        const int* index = indices(l);
+        if (a < count_[l]) {
+          const E* row = kkt_.R() + index[a] * kkt_.ldR();
+          for (int b = 0; b <= a; ++b) set_lane(out[b], l, lane(row[index[b]], l));
+        } else {
+          for (int b = 0; b <= a; ++b) set_lane(out[b], l, a == b);
+        }
       }
     });
     dense::cholesky(team_, size_, size_, F_, ldF());
@@ -162,14 +183,14 @@ class ActiveSet : public Iterate<T> {
   /// In place: x_S = R_SS^-1 x_S, and 0 elsewhere.
   void solve_R(T* x) {
     team_.for_each(size_, [&](int a) {
-      for (int l = 0; l < lanes_of<T>; ++l) set_lane(t_[a], l, a < count_[l] ? lane(x[index_[l * most_ + a]], l) : 0);
+      for (int l = 0; l < lanes_of<T>; ++l) set_lane(t_[a], l, a < count_[l] ? lane(x[indices(l)[a]], l) : 0);
     });
     dense::solve_lower(team_, size_, static_cast<const T*>(F_), ldF(), t_);
     dense::solve_lower_transposed(team_, size_, static_cast<const T*>(F_), ldF(), t_);
     team_.for_each(k_, [&](int i) { x[i] = 0.0; });
     team_.for_each(size_, [&](int a) {
       for (int l = 0; l < lanes_of<T>; ++l)
-        if (a < count_[l]) set_lane(x[index_[l * most_ + a]], l, lane(t_[a], l));
+        if (a < count_[l]) set_lane(x[indices(l)[a]], l, lane(t_[a], l));
     });
   }
 
@@ -178,12 +199,12 @@ class ActiveSet : public Iterate<T> {
   MaskOf<T> correct_guess(const T& theta) {
     const auto violation = [&](int i) { return select(active_[i] == T(0.0), scale_[i] * max(low(i) - c_[i], c_[i] - high(i)), T(0.0)); };
     const T worst = team_.template largest<T>(k_, T(0.0), violation);
-    const T least = max(theta * worst, tiny * (1.0 + norm(k_, c0_)));
-    const T y_size = norm(k_, y_);
+    const T least = max(theta * worst, tiny * c_size_);
+    const T y_size = team_.template largest<T>(k_, T(0.0), [&](int i) { return abs(y_[i]) / max(scale_[i], T(1e-300)); });
     MaskOf<T> changed = T(1.0) < T(0.0);
     for (int i = 0; i < k_; ++i) {
       const T a = active_[i];
-      const MaskOf<T> keep = (a * y_[i] >= -tiny * y_size) | (low(i) == high(i));
+      const MaskOf<T> keep = (a * y_[i] >= -tiny * y_size * scale_[i]) | (low(i) == high(i));
       const T taken = select(violation(i) > least, select(c_[i] > high(i), T(1.0), T(-1.0)), T(0.0));
       const T next = select(running_, select(a == T(0.0), taken, select(keep, a, T(0.0))), a);
       changed = changed | !(next == a);
@@ -202,13 +223,14 @@ class ActiveSet : public Iterate<T> {
     team_.for_each(p_, [&](int i) { nu[i] -= unu_[i]; });
   }
 
-  /// r1, r2, r3: what (K2) lacks, as right-hand sides of (K27); and the slacks of all sides.
+  /// r1, r2, r3: what (K2) lacks, as right-hand sides of (K27); C z; and the size of the terms of which r1 is the sum.
   void residuals() {
-    P.multiply_Q(team_, z, [&](int i, const T& Qz) { r1_[i] = -Qz - P.q[i]; });
+    const auto add = [&](int i, const T& term) { r1_[i] -= term, dual_size_[i] += abs(term); };
+    P.multiply_Q(team_, z, [&](int i, const T& Qz) { r1_[i] = -Qz - P.q[i], dual_size_[i] = abs(Qz) + abs(P.q[i]); });
     objective = team_.template sum<T>(n_, [&](int i) { return 0.5 * z[i] * (P.q[i] - r1_[i]); });
-    P.multiply_rows_transposed(team_, y_, [&](int i, const T& Cy) { r1_[i] -= Cy; });
+    P.multiply_rows_transposed(team_, y_, add);
     if (p_) {
-      dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { r1_[i] -= Anu; });
+      dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, add);
       dense::multiply(team_, p_, n_, P.A, n_, z, [&](int i, const T& Az) { r2_[i] = P.b[i] - Az; });
     }
     P.multiply_rows(team_, z, [&](int i, const T& Cz) {
@@ -217,28 +239,28 @@ class ActiveSet : public Iterate<T> {
     });
   }
 
-  /// The solution's slacks and duals, its residuals, and whether they are within the tolerance.
+  /// The solution's slacks and duals, its residuals, and whether each of these is small beside the numbers it is made of.
   MaskOf<T> judge(double tolerance) {
-    T violated = norm(p_, r2_), wrong = 0.0;
-    gap = 0.0;
+    const T z_size = norm(n_, z), rounding = 1e-14 * norm(n_, dual_size_);
+    MaskOf<T> good = T(0.0) < T(1.0);
+    gap = 0.0, primal_residual = 0.0, dual_residual = norm(n_, r1_);
+    const auto violated = [&](const T& by, const T& size) { primal_residual = max(primal_residual, by), good = good & (by <= tolerance * size); };
+    for (int i = 0; i < n_; ++i) good = good & (abs(r1_[i]) <= tolerance * dual_size_[i] + rounding);
+    for (int i = 0; i < p_; ++i) violated(abs(r2_[i]), abs(P.b[i]) + A_size_[i] * z_size);
     const auto side = [&](int at, int i, double sign, const T& slack) {
       const T mask = P.mask[at], dual = sign * y_[i], free = select(low(i) == high(i), T(1.0), T(0.0));
       const T own = select(active_[i] * sign > T(0.0), T(1.0), free);  // a fixed row's dual belongs to the side of its sign
       s[at] = select(mask > T(0.0), max(slack, T(0.0)), T(1.0));
       s[at] = select((own > T(0.0)) & (dual > T(0.0)), T(0.0), s[at]);
       lambda[at] = mask * own * max(dual, T(0.0));
-      violated = max(violated, mask * max(-slack, own * (1.0 - free) * slack));
-      wrong = max(wrong, own * (1.0 - free) * max(-dual, T(0.0)));
+      violated(mask * max(-slack, own * (1.0 - free) * slack), abs(P.d[at]) + C_size_[i] * z_size);
       gap += lambda[at] * abs(slack) * mask;
     };
     for (int i = 0; i < k_; ++i) {
       if (P.low) side(i, i, -1, c_[i] + P.d[i]);
       if (P.high) side(P.high_side() + i, i, 1, P.d[P.high_side() + i] - c_[i]);
     }
-    primal_residual = violated;
-    dual_residual = max(norm(n_, r1_), wrong);
-    const T q_size = 1.0 + norm(n_, P.q), bd_size = 1.0 + max(norm(p_, P.b), norm(P.sides(), P.d));
-    return (primal_residual <= tolerance * bd_size) & (dual_residual <= tolerance * q_size) & (gap <= tolerance * q_size);
+    return good;
   }
 
   /// One step of iterative refinement for the lanes that are not good yet.
@@ -254,9 +276,10 @@ class ActiveSet : public Iterate<T> {
   const Team team_;
   const int n_, p_, k_, most_;
   T *active_, *F_;          // per row -1 (low side), 0 (inactive) or 1 (high side); the factor of R_SS
-  std::vector<int> index_;  // [lanes, most_]
+  std::vector<int> index_;  // [lanes, rows + 1]
   int count_[lanes_of<T>], size_ = 0;
-  T *y_, *c_, *c0_, *scale_, *r1_, *r2_, *r3_, *u_, *unu_, *t_;
+  T *y_, *c_, *c0_, *scale_, *r1_, *r2_, *r3_, *u_, *unu_, *t_, *dual_size_, *A_size_, *C_size_;
+  T c_size_;
   MaskOf<T> running_, confirmed_;
 };
 

@@ -1,7 +1,7 @@
 // Equilibration: an equivalent problem whose matrices have rows and columns of size about 1, for the interior-point
-// method, whose regularisation and tolerances are absolute. With z = D z~,
-//     Q~ = c D Q D,  q~ = c D q,  A~ = E A D,  b~ = E b,  G~ = F G D,  h~ = F h                              (K28)
-// so that nu = E nu~ / c, lambda = F lambda~ / c, s = s~ / F. Bounds keep the rows of I: their F is 1 / D.
+// method, whose regularisation and tolerances are absolute. With z = r D z~,
+//     Q~ = c D Q D,  q~ = c D q / r,  A~ = E A D,  b~ = E b / r,  G~ = F G D,  h~ = F h / r                  (K28)
+// so that nu = r E nu~ / c, lambda = r F lambda~ / c, s = r s~ / F. Bounds keep the rows of I: their F is 1 / D.
 // All factors are powers of 2 and round nothing. After Ruiz, "A scaling algorithm to equilibrate both rows and
 // columns norms in matrices" (2001).
 #pragma once
@@ -13,10 +13,10 @@ namespace optnet {
 /// The factors of one problem or a pack, in `memory` [size()]; D, E and F as in (K28).
 template <class T>
 struct Scaling {
-  T *D, *E, *F, *c;
+  T *D, *E, *F, *c, *r;
 
-  Scaling(T* memory, const Sizes& sizes) : D(memory), E(D + sizes.n), F(E + sizes.p), c(F + sizes.m) {}
-  static int size(const Sizes& sizes) { return sizes.n + sizes.p + sizes.m + 1; }
+  Scaling(T* memory, const Sizes& sizes) : D(memory), E(D + sizes.n), F(E + sizes.p), c(F + sizes.m), r(c + 1) {}
+  static int size(const Sizes& sizes) { return sizes.n + sizes.p + sizes.m + 2; }
 
   /// F of a row of C, the bounds' included.
   T row(const Sizes& sizes, int i) const { return !sizes.bounds ? F[i] : i < sizes.n ? 1.0 / D[i] : F[i - sizes.n]; }
@@ -32,7 +32,7 @@ namespace detail {
 
 /// 2^-k with 4^k about x; 1 for 0.
 inline double inverse_root_power(double x) { return x > 0 ? std::ldexp(1.0, -std::ilogb(x) / 2) : 1; }
-inline double inverse_power(double x) { return x > 0 ? std::ldexp(1.0, -std::ilogb(x)) : 1; }
+inline double power(double x) { return x > 0 ? std::ldexp(1.0, std::ilogb(x)) : 1; }
 
 template <class T, class F>
 T each_lane(const T& x, const F& f) {

@@ -18,7 +18,7 @@ class InteriorPoint : public Iterate<T> {
   InteriorPoint(const Problem<T, E>& problem, const Scaling<T>& scaling, const QPOptions& options, Workspace<T>& memory, Team team = {})
       : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
         factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
-    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_}) *x = memory.take(n_);
+    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_}) *x = memory.take(n_);
     for (T** x : {&nu, &re_, &dnu_, &nu_unit_}) *x = memory.take(p_);
     for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_}) *x = memory.take(k_);
   }
@@ -55,17 +55,18 @@ class InteriorPoint : public Iterate<T> {
 
   /// From the scaled problem back to the given one (K28), and certificates to the value -1.
   void unscale() {
-    T primal = 1.0, dual = 1.0 / *scaling_.c;
+    T primal = *scaling_.r, dual = dual_unit_;
     const T farkas = dot(p_, P.b, nu) + dot(k_, P.d, lambda), slope = dot(n_, P.q, z);
     for (int l = 0; l < lanes_of<T>; ++l) {
-      if (status[l] == QPStatus::primal_infeasible) set_lane(dual, l, -1 / lane(farkas, l));
-      if (status[l] == QPStatus::dual_infeasible) set_lane(primal, l, -lane(*scaling_.c, l) / lane(slope, l));
+      const double r = lane(*scaling_.r, l);
+      if (status[l] == QPStatus::primal_infeasible) set_lane(dual, l, -1 / (r * lane(farkas, l)));
+      if (status[l] == QPStatus::dual_infeasible) set_lane(primal, l, -lane(*scaling_.c, l) / (r * lane(slope, l)));
     }
     team_.for_each(n_, [&](int i) { z[i] *= scaling_.D[i] * primal; });
     team_.for_each(p_, [&](int i) { nu[i] *= scaling_.E[i] * dual; });
     each_side([&](int i) {
       const T row = scaling_.row(P, i % P.rows());
-      s[i] = select(P.mask[i] > T(0.0), s[i] / row, T(1.0)), lambda[i] *= row * dual;
+      s[i] = select(P.mask[i] > T(0.0), s_unit_[i] * s[i], T(1.0)), lambda[i] *= row * dual;
     });
   }
 
@@ -96,12 +97,13 @@ class InteriorPoint : public Iterate<T> {
   }
 
   void measure_data() {
-    const T inverse_c = 1.0 / *scaling_.c;
-    team_.for_each(n_, [&](int i) { z_unit_[i] = inverse_c / scaling_.D[i]; });
-    team_.for_each(p_, [&](int i) { nu_unit_[i] = 1.0 / scaling_.E[i]; });
-    each_side([&](int i) { s_unit_[i] = 1.0 / scaling_.row(P, i % P.rows()); });
-    q_size_ = 1.0 + norm(n_, P.q), q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
-    bd_size_ = 1.0 + max(norm(p_, P.b), norm(k_, P.d)), bd_size_given_ = 1.0 + max(norm(p_, P.b, nu_unit_), norm(k_, P.d, s_unit_));
+    const T r = *scaling_.r;
+    dual_unit_ = r / *scaling_.c, objective_unit_ = r * dual_unit_;
+    team_.for_each(n_, [&](int i) { z_unit_[i] = dual_unit_ / scaling_.D[i]; });
+    team_.for_each(p_, [&](int i) { nu_unit_[i] = r / scaling_.E[i]; });
+    each_side([&](int i) { s_unit_[i] = r / scaling_.row(P, i % P.rows()); });
+    q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
+    bd_size_given_ = 1.0 + max(norm(p_, P.b, nu_unit_), norm(k_, P.d, s_unit_));
     within_ = nearly_within_ = 0.0;
     sides_ = team_.template sum<T>(k_, [&](int i) { return P.mask[i]; });
     past_mu_[0] = past_mu_[1] = 1e300;
@@ -143,12 +145,12 @@ class InteriorPoint : public Iterate<T> {
 
   /// Near an earlier solution: slacks and duals are kept away from 0, or the first step would be short.
   void start_warm() {
-    const T c = *scaling_.c;
-    team_.for_each(n_, [&](int i) { z[i] = z[i] / scaling_.D[i]; });
-    team_.for_each(p_, [&](int i) { nu[i] *= c / scaling_.E[i]; });
+    const T r = *scaling_.r;
+    team_.for_each(n_, [&](int i) { z[i] = z[i] / (r * scaling_.D[i]); });
+    team_.for_each(p_, [&](int i) { nu[i] = nu[i] / (dual_unit_ * scaling_.E[i]); });
     P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
     each_side([&](int i) {
-      lambda[i] *= P.mask[i] * c / scaling_.row(P, i % P.rows());
+      lambda[i] *= P.mask[i] / (dual_unit_ * scaling_.row(P, i % P.rows()));
       s[i] = select(P.mask[i] > T(0.0), max(s[i], T(warm_distance)), T(1.0));
       lambda[i] = P.mask[i] * max(lambda[i], T(warm_distance));
     });
@@ -177,29 +179,30 @@ class InteriorPoint : public Iterate<T> {
   /// for three iterations at least, in the given one too, where rounding alone may be larger than what is asked. Where mu has
   /// long vanished and rounding allows no better, 100 times the tolerance must do.
   void judge(int iteration) {
-    const T primal = max(norm(p_, re_), norm(k_, rp_)), dual = norm(n_, rd_);
     const T product = team_.template largest<T>(k_, T(0.0), [&](int i) { return s[i] * lambda[i]; });
     const T primal_given = max(norm(p_, re_, nu_unit_), norm(k_, rp_, s_unit_)), dual_given = norm(n_, rd_, z_unit_);
-    const T inverse_c = 1.0 / *scaling_.c;
     primal_residual = select(running_, primal_given, primal_residual);
     dual_residual = select(running_, dual_given, dual_residual);
-    gap = select(running_, gap_now_ * inverse_c, gap);
-    objective = select(running_, (dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z)) * inverse_c, objective);
-    const T rounding = 1e-14 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda)), objective_size = 1.0 + 100.0 * abs(objective * *scaling_.c);
+    gap = select(running_, gap_now_ * objective_unit_, gap);
+    const T objective_now = dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z);
+    objective = select(running_, objective_now * objective_unit_, objective);
+    const T rounding = 1e-14 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda));
+    const auto excess = [&](int count, const T* x, const T* data, double tolerance) {
+      return team_.template largest<T>(count, T(-1e300), [&](int i) { return abs(x[i]) - tolerance * (1.0 + abs(data[i])); });
+    };
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
-      return (primal <= tolerance * bd_size_ + rounding) & (dual <= tolerance * q_size_ + rounding) & (product <= tolerance * q_size_) &
-             (gap_now_ <= tolerance * objective_size);
+      return (excess(p_, re_, P.b, tolerance) <= rounding) & (excess(k_, rp_, P.d, tolerance) <= rounding) &
+             (excess(n_, rd_, P.q, tolerance) <= rounding) & (product <= T(2 * tolerance)) & (gap_now_ <= tolerance * (1.0 + 100.0 * abs(objective_now)));
     };
     const double tolerance = options_.tolerance;
     const MaskOf<T> now = scaled(tolerance), nearly = scaled(100 * tolerance);
     const MaskOf<T> given = (primal_given <= tolerance * bd_size_given_) & (dual_given <= tolerance * q_size_given_) &
-                            (product * inverse_c <= tolerance * q_size_given_);
+                            (product * objective_unit_ <= tolerance * q_size_given_);
     within_ = select(now, within_ + 1.0, T(0.0));
     nearly_within_ = select(nearly & (mu_ <= T(1e-3 * tolerance)), nearly_within_ + 1.0, T(0.0));
     finish(now & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
     finish(nearly_within_ > T(5.0), QPStatus::solved, iteration);
-    finish(proves_primal_infeasible(), QPStatus::primal_infeasible, iteration);
-    finish(proves_dual_infeasible(), QPStatus::dual_infeasible, iteration);
+    if (iteration > 0 && any(running_)) look_for_certificates(iteration);
     if (iteration >= options_.max_iterations) finish(now, QPStatus::solved, iteration), finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
   }
 
@@ -219,19 +222,34 @@ class InteriorPoint : public Iterate<T> {
     running_ = running_ & !now;
   }
 
+  /// Whether the iterate or the last step, which on such problems tends to one, is a certificate; it then becomes the iterate.
+  void look_for_certificates(int iteration) {
+    each_side([&](int i) { rc_[i] = max(dlambda_[i], T(0.0)); });
+    const MaskOf<T> by_iterate = proves_primal_infeasible(nu, lambda), by_step = proves_primal_infeasible(dnu_, rc_) & running_ & !by_iterate;
+    team_.for_each(p_, [&](int i) { nu[i] = select(by_step, dnu_[i], nu[i]); });
+    each_side([&](int i) { lambda[i] = select(by_step, rc_[i], lambda[i]); });
+    finish(by_iterate | by_step, QPStatus::primal_infeasible, iteration);
+    const MaskOf<T> ray_iterate = proves_dual_infeasible(z), ray_step = proves_dual_infeasible(dz_) & running_ & !ray_iterate;
+    team_.for_each(n_, [&](int i) { z[i] = select(ray_step, dz_[i], z[i]); });
+    finish(ray_iterate | ray_step, QPStatus::dual_infeasible, iteration);
+  }
+
   /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints. (K16)
-  MaskOf<T> proves_primal_infeasible() {
+  MaskOf<T> proves_primal_infeasible(const T* nu, const T* lambda) {
     const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda), size = max(norm(p_, nu), norm(k_, lambda));
-    const T rest = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i] - Qz_[i] - P.q[i]); });
-    return proves(value, rest, size);
+    P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rest_[i] = Cl; });
+    if (p_) dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rest_[i] += Anu; });
+    return proves(value, norm(n_, rest_), size);
   }
 
   /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
-  MaskOf<T> proves_dual_infeasible() {
-    const T value = dot(n_, P.q, z);
-    const T rest = max(max(norm(n_, Qz_), team_.template largest<T>(p_, T(0.0), [&](int i) { return abs(re_[i] + P.b[i]); })),
-                       team_.template largest<T>(k_, T(0.0), [&](int i) { return P.mask[i] * (rp_[i] - s[i] + P.d[i]); }));
-    return proves(value, rest, norm(n_, z));
+  MaskOf<T> proves_dual_infeasible(const T* z) {
+    T rest = 0.0;
+    const auto add = [&](int, const T& x) { rest = max(rest, abs(x)); };  // one lane's largest: loops here run in order
+    P.multiply_Q(OneThread{}, z, add);
+    if (p_) dense::multiply(OneThread{}, p_, n_, P.A, n_, z, add);
+    P.multiply_sides(OneThread{}, z, [&](int i, const T& Cz) { rest = max(rest, P.mask[i] * Cz); });
+    return proves(dot(n_, P.q, z), rest, norm(n_, z));
   }
 
   /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.
@@ -295,8 +313,8 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *z_unit_, *nu_unit_, *s_unit_;
-  T q_size_, bd_size_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *z_unit_, *nu_unit_, *s_unit_;
+  T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };
 

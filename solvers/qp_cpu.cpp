@@ -53,7 +53,7 @@ class Loader {
     if (batch_.shared_matrices()) {
       const auto use = [](const std::vector<double>& x) { return x.empty() ? nullptr : reinterpret_cast<const E*>(x.data()); };
       problem.Q = use(shared.Q), problem.A = use(shared.A), problem.G = use(shared.G);
-      for (std::size_t i = 0; i + 1 < static_cast<std::size_t>(Scaling<T>::size(batch_)); ++i) kept[i] = shared.scaling[i];
+      for (std::size_t i = 0; i + 2 < static_cast<std::size_t>(Scaling<T>::size(batch_)); ++i) kept[i] = shared.scaling[i];
       for (int i = 0; diagonal && i < batch_.n; ++i) diagonal[i] *= scaling.D[i] * scaling.D[i];
     }
     scale_vectors(problem, scaling);
@@ -131,19 +131,24 @@ class Loader {
     problem.mask = mask;
   }
 
-  /// q, b and d by (K28), and c from the objective's largest coefficient.
+  /// q, b and d by (K28). r is the size of the limits, if they are all large or all small; c brings the objective's largest
+  /// coefficient to about 1.
   void scale_vectors(Problem<T, E>& problem, const Scaling<T>& by) const {
     T *q = const_cast<T*>(problem.q), *b = const_cast<T*>(problem.b), *d = const_cast<T*>(problem.d), *diagonal = const_cast<T*>(problem.Q_diagonal);
-    T size = 0.0;
-    for (int i = 0; i < batch_.n; ++i) q[i] *= by.D[i], size = max(size, abs(q[i]));
+    T least = 1e300, most = 0.0, size = 0.0;
+    const auto limit = [&](T& x, const T& factor) { x *= factor, most = max(most, abs(x)), least = min(least, select(x == T(0.0), T(1e300), abs(x))); };
+    for (int i = 0; i < batch_.p; ++i) limit(b[i], by.E[i]);
+    for (int i = 0; i < batch_.sides(); ++i) limit(d[i], by.row(batch_, i % batch_.rows()));
+    const T r = *by.r = detail::each_lane(select(most > T(0.0), max(min(most, T(1.0)), select(least < T(1e300), least, T(0.0))), T(1.0)), detail::power);
+    for (int i = 0; i < batch_.n; ++i) q[i] *= by.D[i] / r, size = max(size, abs(q[i]));
     for (int i = 0; diagonal && i < batch_.n; ++i) size = max(size, abs(diagonal[i]));
     for (int i = 0; problem.Q && i < batch_.n; ++i) size = max(size, abs(T(problem.Q[i * batch_.n + i])));  // where Q's largest entry is
-    const T c = *by.c = detail::each_lane(size, detail::inverse_power);
+    const T c = *by.c = 1.0 / detail::each_lane(size, detail::power);
     problem.Q_weight = c;
     for (int i = 0; i < batch_.n; ++i) q[i] *= c;
     for (int i = 0; diagonal && i < batch_.n; ++i) diagonal[i] *= c;
-    for (int i = 0; i < batch_.p; ++i) b[i] *= by.E[i];
-    for (int i = 0; i < batch_.sides(); ++i) d[i] *= by.row(batch_, i % batch_.rows());
+    for (int i = 0; i < batch_.p; ++i) b[i] = b[i] / r;
+    for (int i = 0; i < batch_.sides(); ++i) d[i] = d[i] / r;
   }
 
   static constexpr double zero_ = 0;

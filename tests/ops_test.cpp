@@ -157,6 +157,12 @@ void add_argmin(std::vector<Row>& rows) {
                     return argmin({.Q = Q, .q = v[1], .G = v[2], .h = v[3], .A = v[4], .b = v[5], .lower = v[6], .upper = v[7]}, tight);
                   },
                   {some({4, 4}), some({3, 4}), some({2, 4}), some({2}, 0.5, 1), some({1, 4}), some({1}, -0.2, 0.2), low, high}});
+  rows.push_back({"optimum", "a solution and its duals",
+                  [=](const Vars& v) {
+                    const Optimum o = optimum({.Q = v[0], .q = v[1], .G = v[2], .h = v[3], .A = v[4], .b = v[5], .lower = v[6], .lower_g = v[7]}, tight);
+                    return concat({o.nu, o.z, o.dual_lower, o.lambda, o.dual_lower_g}, -1);
+                  },
+                  {some({4}, 0.5, 2), some({3, 4}, -3, 3), some({2, 4}), some({2}, 0.2, 0.4), some({1, 4}), some({1}, -0.2, 0.2), low, full({2}, -0.3, float64)}});
   rows.push_back({"argmin", "Q a diagonal", [=](const Vars& v) { return argmin({.Q = v[0], .q = v[1], .G = v[2], .h = v[3]}, tight); },
                   {some({3}, 0.5, 2), some({2, 3}), some({2, 2, 3}), some({2, 2}, 0.2, 1)}});
   rows.push_back({"argmin", "Q a number, no constraints", [=](const Vars& v) { return argmin({.Q = v[0], .q = v[1]}, tight); },

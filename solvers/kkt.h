@@ -45,6 +45,7 @@ class Kkt {
       factor_diagonal(team, w, regularization, scratch);
     else
       factor_dense(team, w, regularization, scratch);
+    if (carry_ != Carry::all) team.for_each(rows_, [&](int i) { S_[i * ldS() + i] *= 1 + dependent; });
     dense::cholesky(team, rows_, solved_, S_, ldS());
     if (carry_ == Carry::all) form_R(team);
   }
@@ -115,6 +116,10 @@ class Kkt {
   }
 
  private:
+  /// What a dependent row of B keeps as its pivot, beside its diagonal entry, where delta is nothing beside it: were the row
+  /// left out of the solve, no step would tell that its limit contradicts the others'.
+  static constexpr double dependent = 1e-13;
+
   static int ld(int columns) { return dense::leading_dimension(columns); }
   static bool diagonal(const Sizes& sizes, Carry carry) { return !sizes.Q_dense && (sizes.m == 0 || carry != Carry::none); }
   static int H_size(const Sizes& sizes, Carry carry) {

@@ -78,7 +78,7 @@ void equilibrate(const Sizes& sizes, const Matrices<E>& matrices, const Scaling<
   const auto& [n, p, m, bounds, low, high, Q_dense] = sizes;
   const int all = n + p + m;  // D, E and F lie behind each other
   for (int i = 0; i < all; ++i) total.D[i] = 1.0;
-  for (int sweep = 0; sweep < 4; ++sweep) {
+  for (int sweep = 0; sweep < 8; ++sweep) {
     for (int j = 0; j < n; ++j) step.D[j] = matrices.Q_diagonal ? abs(matrices.Q_diagonal[j]) : E(0.0);
     for (int i = 0; matrices.Q && i < n * n; ++i) step.D[i / n] = max(step.D[i / n], abs(matrices.Q[i]));
     if (matrices.A) detail::measure(p, n, matrices.A, step.E, step.D);

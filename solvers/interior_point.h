@@ -19,8 +19,8 @@ class InteriorPoint : public Iterate<T> {
       : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
         factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
     for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_}) *x = memory.take(n_);
-    for (T** x : {&nu, &re_, &dnu_, &nu_unit_}) *x = memory.take(p_);
-    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_}) *x = memory.take(k_);
+    for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &nu_rest_, &nu_try_}) *x = memory.take(p_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &w_rest_}) *x = memory.take(k_);
   }
 
   /// With `warm`, from z, nu and lambda as they stand, in the given problem's units.
@@ -53,8 +53,19 @@ class InteriorPoint : public Iterate<T> {
     }
   }
 
+  /// Lanes that failed may hold anything; what leaves here is finite.
+  void clear_what_is_not_finite() {
+    const T size = sum_of_sizes(n_, z) + sum_of_sizes(p_, nu) + sum_of_sizes(k_, lambda) + sum_of_sizes(k_, s);
+    const MaskOf<T> fine = size < T(1e300);
+    team_.for_each(n_, [&](int i) { z[i] = select(fine, z[i], T(0.0)); });
+    team_.for_each(p_, [&](int i) { nu[i] = select(fine, nu[i], T(0.0)); });
+    each_side([&](int i) { s[i] = select(fine, s[i], T(1.0)), lambda[i] = select(fine, lambda[i], T(0.0)); });
+    for (T* figure : {&objective, &primal_residual, &dual_residual, &gap}) *figure = select(abs(*figure) < T(1e300), *figure, T(1e300));
+  }
+
   /// From the scaled problem back to the given one (K28), and certificates to the value -1.
   void unscale() {
+    clear_what_is_not_finite();
     T primal = *scaling_.r, dual = dual_unit_;
     const T farkas = dot(p_, P.b, nu) + dot(k_, P.d, lambda), slope = dot(n_, P.q, z);
     for (int l = 0; l < lanes_of<T>; ++l) {
@@ -91,6 +102,9 @@ class InteriorPoint : public Iterate<T> {
   /// max |unit_i x_i|
   T norm(int count, const T* x, const T* unit) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(unit[i] * x[i]); });
+  }
+  T sum_of_sizes(int count, const T* x) const {
+    return team_.template sum<T>(count, [&](int i) { return abs(x[i]); });
   }
   T dot(int count, const T* x, const T* y) const {
     return team_.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
@@ -225,21 +239,41 @@ class InteriorPoint : public Iterate<T> {
   /// Whether the iterate or the last step, which on such problems tends to one, is a certificate; it then becomes the iterate.
   void look_for_certificates(int iteration) {
     each_side([&](int i) { rc_[i] = max(dlambda_[i], T(0.0)); });
-    const MaskOf<T> by_iterate = proves_primal_infeasible(nu, lambda), by_step = proves_primal_infeasible(dnu_, rc_) & running_ & !by_iterate;
-    team_.for_each(p_, [&](int i) { nu[i] = select(by_step, dnu_[i], nu[i]); });
-    each_side([&](int i) { lambda[i] = select(by_step, rc_[i], lambda[i]); });
-    finish(by_iterate | by_step, QPStatus::primal_infeasible, iteration);
+    team_.for_each(p_, [&](int i) { nu_try_[i] = dnu_[i]; });
+    look_for_primal_certificate(nu_try_, rc_, iteration);
+    each_side([&](int i) { rc_[i] = lambda[i]; });
+    team_.for_each(p_, [&](int i) { nu_try_[i] = nu[i]; });
+    look_for_primal_certificate(nu_try_, rc_, iteration);
     const MaskOf<T> ray_iterate = proves_dual_infeasible(z), ray_step = proves_dual_infeasible(dz_) & running_ & !ray_iterate;
     team_.for_each(n_, [&](int i) { z[i] = select(ray_step, dz_[i], z[i]); });
     finish(ray_iterate | ray_step, QPStatus::dual_infeasible, iteration);
   }
 
-  /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints. (K16)
-  MaskOf<T> proves_primal_infeasible(const T* nu, const T* lambda) {
+  /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
+  void look_for_primal_certificate(T* nu, T* lambda, int iteration) {
+    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & running_;
+    if (!any(nearly)) return;
+    for (int round = 0; round < 2; ++round) {
+      team_.for_each(n_, [&](int i) { rest_[i] = -rest_[i]; });
+      team_.for_each(p_, [&](int i) { nu_rest_[i] = 0.0; });
+      each_side([&](int i) { w_rest_[i] = 0.0; });
+      newton_.solve(rest_, nu_rest_, w_rest_);
+      team_.for_each(p_, [&](int i) { nu[i] += nu_rest_[i]; });
+      each_side([&](int i) { lambda[i] = P.mask[i] * max(lambda[i] + w_rest_[i], T(0.0)); });
+      const MaskOf<T> proved = proves_primal_infeasible(nu, lambda, certificate_tolerance) & nearly & running_;
+      team_.for_each(p_, [&](int i) { this->nu[i] = select(proved, nu[i], this->nu[i]); });
+      each_side([&](int i) { this->lambda[i] = select(proved, lambda[i], this->lambda[i]); });
+      finish(proved, QPStatus::primal_infeasible, iteration);
+    }
+  }
+
+  /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints (K16). Leaves A'nu + C'lambda
+  /// in rest_.
+  MaskOf<T> proves_primal_infeasible(const T* nu, const T* lambda, double tolerance) {
     const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda), size = max(norm(p_, nu), norm(k_, lambda));
     P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rest_[i] = Cl; });
     if (p_) dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rest_[i] += Anu; });
-    return proves(value, norm(n_, rest_), size);
+    return proves(value, norm(n_, rest_), size, tolerance);
   }
 
   /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
@@ -249,12 +283,12 @@ class InteriorPoint : public Iterate<T> {
     P.multiply_Q(OneThread{}, z, add);
     if (p_) dense::multiply(OneThread{}, p_, n_, P.A, n_, z, add);
     P.multiply_sides(OneThread{}, z, [&](int i, const T& Cz) { rest = max(rest, P.mask[i] * Cz); });
-    return proves(dot(n_, P.q, z), rest, norm(n_, z));
+    return proves(dot(n_, P.q, z), rest, norm(n_, z), certificate_tolerance);
   }
 
   /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.
-  static MaskOf<T> proves(const T& value, const T& rest, const T& size) {
-    return (value < -certificate_tolerance * size) & (rest <= -certificate_tolerance * value) & (rest <= certificate_tolerance * size);
+  static MaskOf<T> proves(const T& value, const T& rest, const T& size, double tolerance) {
+    return (value < -1e-8 * size) & (rest <= -tolerance * value) & (rest <= tolerance * size);
   }
 
   void factor() {
@@ -295,8 +329,7 @@ class InteriorPoint : public Iterate<T> {
 
   /// Moves the running lanes; one whose direction is not finite stops where it is.
   void step(const T& length) {
-    const T size = team_.template sum<T>(n_, [&](int i) { return abs(dz_[i]); }) + team_.template sum<T>(p_, [&](int i) { return abs(dnu_[i]); }) +
-                   team_.template sum<T>(k_, [&](int i) { return abs(dlambda_[i]) + abs(ds_[i]); });
+    const T size = sum_of_sizes(n_, dz_) + sum_of_sizes(p_, dnu_) + sum_of_sizes(k_, dlambda_) + sum_of_sizes(k_, ds_);
     finish(!(size < T(1e100)), QPStatus::numerical, 0);
     const auto move = [&](T* x, const T* dx, int count) {
       team_.for_each(count, [&](int i) { x[i] = select(running_, x[i] + length * dx[i], x[i]); });
@@ -313,7 +346,7 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *z_unit_, *nu_unit_, *s_unit_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_unit_, *nu_unit_, *s_unit_;
   T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

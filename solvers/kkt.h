@@ -118,7 +118,7 @@ class Kkt {
  private:
   /// What a dependent row of B keeps as its pivot, beside its diagonal entry, where delta is nothing beside it: were the row
   /// left out of the solve, no step would tell that its limit contradicts the others'.
-  static constexpr double dependent = 1e-13;
+  static constexpr double dependent = 3e-15;
 
   static int ld(int columns) { return dense::leading_dimension(columns); }
   static bool diagonal(const Sizes& sizes, Carry carry) { return !sizes.Q_dense && (sizes.m == 0 || carry != Carry::none); }

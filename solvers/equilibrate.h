@@ -41,6 +41,18 @@ T each_lane(const T& x, const F& f) {
   return out;
 }
 
+/// x = x / its geometric mean over what is not 0.
+template <class E>
+void divide_by_mean(int count, E* x) {
+  for (int l = 0; l < lanes_of<E>; ++l) {
+    int sum = 0, terms = 0;
+    for (int j = 0; j < count; ++j)
+      if (lane(x[j], l) > 0) sum += std::ilogb(lane(x[j], l)), ++terms;
+    const double factor = std::ldexp(1.0, terms ? -sum / terms : 0);
+    for (int j = 0; j < count; ++j) set_lane(x[j], l, factor * lane(x[j], l));
+  }
+}
+
 /// rows[r] = max over j of |M_rj|, and columns[j] at least max over r. M [count, n]
 template <class E>
 void measure(int count, int n, const E* M, E* rows, E* columns) {
@@ -81,6 +93,7 @@ void equilibrate(const Sizes& sizes, const Matrices<E>& matrices, const Scaling<
   for (int sweep = 0; sweep < 8; ++sweep) {
     for (int j = 0; j < n; ++j) step.D[j] = matrices.Q_diagonal ? abs(matrices.Q_diagonal[j]) : E(0.0);
     for (int i = 0; matrices.Q && i < n * n; ++i) step.D[i / n] = max(step.D[i / n], abs(matrices.Q[i]));
+    detail::divide_by_mean(n, step.D);  // the objective's unit says nothing about the variables'
     if (matrices.A) detail::measure(p, n, matrices.A, step.E, step.D);
     if (matrices.G) detail::measure(m, n, matrices.G, step.F, step.D);
     for (int i = 0; i < all; ++i) step.D[i] = detail::each_lane(step.D[i], detail::inverse_root_power), total.D[i] *= step.D[i];

@@ -41,24 +41,30 @@ programs := $(notdir $(basename $(wildcard examples/*_train.cpp examples/*_solve
 parts    := $(patsubst %,$(build)/%.o,$(filter-out $(programs:%=examples/%.cpp),$(wildcard examples/*.cpp)))
 tests    := $(patsubst %,$(build)/%.o,$(wildcard tests/*.cpp))
 
-all: examples $(build)/run-tests          ## the library, the examples and the tests
+all: examples bench-program $(build)/run-tests   ## the library, the examples, the benchmark and the tests
 examples: $(programs)                 ## the programs of examples/, linked here at the root
 
 test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[qp]" runs some
 	$(build)/run-tests $(TEST)
 
-bench: $(build)/bench                 ## measures the QP solver
-	$(build)/bench
+bench: bench-program                  ## measures the QP solver on W1 to W7: build/bench.json
+	./bench --json build/bench.json
+
+bench-peers: bench-program            ## the same problems by other solvers: build/bench-peers.json and a picture
+	python3 benchmarks/peers.py
+
+bench-program: $(build)/bench
+	@ln -f $< bench
 
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"
 
 clean:                                ## removes build/ and the programs
-	rm -rf build $(programs)
+	rm -rf build bench $(programs)
 
 help:                                 ## this list
 	@echo "make TARGET [SWITCH=...]"; echo; echo "targets:"
-	@awk -F ':.*## ' '/^[a-z]*:.*## / { printf "  %-30s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]*:.*## / { printf "  %-30s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '%s\n' "" "switches:" \
 	  "  DEBUG=1                         no optimisation, debug information" \
 	  "  SANITIZE=address,undefined      run-time checks by the compiler's sanitizers" \
@@ -66,7 +72,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: always all examples test bench docs clean help
+.PHONY: always all examples test bench bench-peers bench-program docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -85,7 +91,7 @@ $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(libra
 $(build)/run-tests: $(tests) $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
-$(build)/bench: $(patsubst %,$(build)/%.o,$(wildcard benchmarks/*.cpp)) $(library)
+$(build)/bench: $(build)/benchmarks/bench.cpp.o $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
 $(build)/%.cpp.o: %.cpp

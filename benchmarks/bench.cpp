@@ -1,75 +1,220 @@
-// ./build/.../bench: the QP solver on random problems of several sizes, forward and backward, on one core.
-// W1 to W4: Q = LL' + 1e-3 I, G and A normal, h = G z0 + s0, all an element's own. W5 is the Sudoku layer's form: Q = 0.1 I,
-// A 40 x 64 shared, z >= 0.
-#include "framework/ops.h"
-#include "solvers/qp.h"
+// ./bench: the QP solver measured on W1 to W7 of workloads.h, or on a problem of any size: forward and backward, against
+// the speed of this machine's matrix product. `make bench` writes its rows to build/bench.json.
+#include "benchmarks/workloads.h"
+#include "framework/io.h"
+#include "layers/layers.h"
+#include "layers/optnet.h"
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
+#include <CLI/CLI.hpp>
+#include <cblas.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
 #include <cstdio>
-#include <functional>
+#include <fstream>
 
 namespace {
 
 using namespace optnet;
+using namespace optnet::benchmarks;
+using nlohmann::ordered_json;
 
-struct Workload {
-  const char* name;
-  std::int64_t n, m, p, batch;
+struct Settings {
+  Workload size;
+  std::uint64_t seed = 1;
+  std::vector<int> threads;
+  std::string json, dump;
+  bool custom = false, layers = false;
 };
 
-QP<Tensor> dense_problem(Random& random, const Workload& w) {
-  const Tensor L = normal(random, {w.batch, w.n, w.n}, 0, 1 / std::sqrt(static_cast<double>(w.n)), float64);
-  const Tensor z0 = normal(random, {w.batch, w.n, 1}, 0, 1, float64);
-  QP<Tensor> qp{.Q = matmul(L, L, {.transpose_b = true}) + 1e-3 * eye(w.n, float64), .q = normal(random, {w.batch, w.n}, 0, 1, float64)};
-  qp.G = normal(random, {w.batch, w.m, w.n}, 0, 1, float64);
-  qp.h = matmul(qp.G, z0).reshape({w.batch, w.m}) + uniform(random, {w.batch, w.m}, 0.1, 1.1, float64);
-  if (w.p == 0) return qp;
-  qp.A = normal(random, {w.batch, w.p, w.n}, 0, 1, float64);
-  qp.b = matmul(qp.A, z0).reshape({w.batch, w.p});
-  return qp;
-}
+constexpr const char* flops_explained =
+    "GFLOP/s count the least work that any method does here which eliminates z, not the flops spent, so that fewer steps\n"
+    "count as speed. Rows k = m + p; a of them hold with equality at the answer. For each element\n"
+    "  forward    n^3/3 + n^2 k + n k^2   factor Q, R = [A G] Q^-1 [A G]': once for the whole batch where both are shared\n"
+    "             2 n^2 + 4 n k + a^3/3   the right-hand side, z and the duals, one factorisation of the active rows\n"
+    "             n a^2 + a^3/3           instead of all these where Q is diagonal: n free variables, a rows\n"
+    "  backward   4 n^2 + 4 n a + 2 a^2   one solve with the factors, and 3 an entry of dQ, 3 of dG and dA\n"
+    "Backward is memory traffic where dQ, dG and dA are an element's own: GB/s counts their bytes alone.\n";
 
-QP<Tensor> sudoku_problem(Random& random, const Workload& w) {
-  const Tensor A = uniform(random, {w.p, w.n}, 0, 1, float64);
-  std::vector<double> q(static_cast<std::size_t>(w.batch * w.n));
-  for (std::size_t cell = 0; cell < q.size(); cell += 4)
-    if (random.uniform() < 0.4) q[cell + static_cast<std::size_t>(random.below(4))] = -1;
-  return {.Q = full({}, 0.1, float64), .q = from({w.batch, w.n}, q), .A = A, .b = matmul(A, ones({w.n, 1}, float64)).reshape({w.p}),
-          .lower = full({}, 0, float64)};
-}
+/// The entries of the problem's matrices, whose gradients the backward pass writes.
+double matrix_entries(const QP<Tensor>& qp) { return static_cast<double>(qp.Q.numel() + qp.G.numel() + qp.A.numel()); }
 
-/// The least of several runs, in milliseconds.
-double milliseconds(const std::function<void()>& f) {
-  double best = 1e300;
-  for (int run = 0; run < 5; ++run) {
-    const auto begin = std::chrono::steady_clock::now();
-    f();
-    best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+struct Flops {
+  double forward, backward;  // of the batch
+};
+
+/// See flops_explained. `active` is the mean count of rows of G, or of bounds, that hold with equality.
+Flops least_work(const Workload& w, const QP<Tensor>& qp, double active) {
+  const double n = static_cast<double>(w.n), B = static_cast<double>(w.batch), p = static_cast<double>(w.p), k = static_cast<double>(w.m) + p;
+  const double products = 3 * matrix_entries(qp) * (w.shared ? B : 1);  // shared ones are summed over the batch
+  if (w.diagonal) {
+    const double free = n - active, schur = free * p * p + p * p * p / 3;
+    return {B * schur, B * (4 * n + 4 * n * p + 2 * p * p) + (w.p ? 3 * n * p * B : 0)};
   }
-  return best;
+  const double a = active + p, form = n * n * n / 3 + n * n * k + n * k * k;
+  return {form * (w.shared ? 1 : B) + B * (2 * n * n + 4 * n * k + a * a * a / 3), B * (4 * n * n + 4 * n * a + 2 * a * a) + products};
+}
+
+/// GFLOP/s of OpenBLAS's product of 512 x 512 matrices, one a thread.
+double dgemm_speed(int threads) {
+  constexpr int n = 512;
+  std::vector<std::vector<double>> memory(static_cast<std::size_t>(threads), std::vector<double>(3 * n * n, 0.5));
+  const double ms = milliseconds([&] {
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; ++t) {
+      double* x = memory[static_cast<std::size_t>(t)].data();
+      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, x, n, x + n * n, n, 0, x + 2 * n * n, n);
+    }
+  });
+  return threads * 2e-6 * n * n * n / ms;
+}
+
+double active_rows(const Workload& w, const QPSolution& s) {
+  const Tensor& duals = w.diagonal ? s.dual_lower : s.lambda;
+  const double* dual = duals.defined() ? duals.data<double>() : nullptr;
+  return static_cast<double>(std::count_if(dual, dual + duals.numel(), [](double x) { return x > 1e-9; })) / static_cast<double>(w.batch);
+}
+
+/// Peak of resident memory so far, in MB. Linux forgets the old peak when told to, so that the next one is that of what follows.
+double peak_memory() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+void forget_peak_memory() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+void print_row(const ordered_json& row, double gigabytes) {
+  const double speed = row["gflops"], dgemm = row["dgemm_gflops"];
+  std::printf("%-7s%-9s%5d%5d%5d%7d%4d%11.3f%9.2f%8.1f%7.0f%%", row["workload"].get<std::string>().c_str(), row["pass"].get<std::string>().c_str(),
+              row["n"].get<int>(), row["m"].get<int>(), row["p"].get<int>(), row["batch"].get<int>(), row["threads"].get<int>(),
+              row["ms"].get<double>(), speed, dgemm, 100 * speed / dgemm);
+  if (row["pass"] == "forward")
+    std::printf("%8.1f%10.1e\n", row["iterations"].get<double>(), row["max_residual"].get<double>());
+  else if (gigabytes > 0)
+    std::printf("%13.1f GB/s\n", gigabytes / row["ms"].get<double>() * 1e3);
+  else
+    std::printf("\n");
+  std::fflush(stdout);
+}
+
+/// Two rows: the forward pass, and the backward pass for a random gradient of z.
+void measure(const Workload& w, const Settings& settings, int threads, ordered_json& rows) {
+  set_threads(threads);
+  const double dgemm = dgemm_speed(threads);  // beside each workload: machines change their pace
+  const QP<Tensor> qp = problem(w, settings.seed);
+  Random random{settings.seed + 1};
+  const Tensor seed = normal(random, qp.q.shape(), 0, 1, float64);
+  forget_peak_memory();
+  const double before = peak_memory();
+  QPSolution s = solve(qp, {.threads = threads});
+  const double memory = peak_memory() - before;
+  const double forward = milliseconds([&] { s = solve(qp, {.threads = threads}); });
+  s = solve(qp, {.threads = threads, .differentiable = true});
+  const double backward = milliseconds([&] { vjp(qp, s, {.z = seed}); });
+  const Flops flops = least_work(w, qp, active_rows(w, s));
+  double iterations = 0;
+  for (int count : s.iterations) iterations += count / static_cast<double>(w.batch);
+  for (const auto& [pass, ms, count] : {std::tuple{"forward", forward, flops.forward}, {"backward", backward, flops.backward}}) {
+    rows.push_back({{"workload", w.name}, {"pass", pass}, {"n", w.n}, {"m", w.m}, {"p", w.p}, {"batch", w.batch}, {"threads", threads},
+                    {"dtype", "float64"}, {"ms", ms}, {"gflops", 1e-6 * count / ms}, {"dgemm_gflops", dgemm}, {"iterations", iterations},
+                    {"max_residual", largest_residual(w, qp, s)}});
+    print_row(rows.back(), w.shared || w.diagonal ? 0 : 8e-9 * matrix_entries(qp));
+  }
+  if (w.name == "W1" || settings.custom)
+    std::printf("       memory of the solve at its peak: %.1f MB, beside %.1f MB of problems\n", memory, 8e-6 * (matrix_entries(qp) + static_cast<double>(qp.q.numel() + qp.h.numel())));
+}
+
+/// Two rows each: a layer of QPs and a Linear layer of the same size, by way of the tape, as a network runs them.
+void measure_layers(const Workload& w, const Settings& settings, int threads, ordered_json& rows) {
+  set_threads(threads);
+  Random random{settings.seed};
+  const Tensor x = normal(random, {w.batch, w.n}, 0, 1, float64);
+  OptNet qp{{.variables = w.n, .inequalities = w.m, .equalities = w.p, .dtype = float64}};
+  Linear linear{w.n, w.n, {.dtype = float64}};
+  const auto layer = [&](const char* name, const auto& f) {
+    const double forward = milliseconds([&] { Tape tape; f(); });
+    Tape tape;
+    const Var loss = sum(f());
+    const double backward = milliseconds([&] { tape.gradients(loss); });
+    for (const auto& [pass, ms] : {std::pair{"forward", forward}, {"backward", backward}}) {
+      rows.push_back({{"workload", name}, {"pass", pass}, {"n", w.n}, {"m", w.m}, {"p", w.p}, {"batch", w.batch}, {"threads", threads}, {"dtype", "float64"}, {"ms", ms}});
+      std::printf("%-8s%-9s%7lld%11.3f ms\n", name, pass, static_cast<long long>(w.batch), ms);
+    }
+  };
+  layer("OptNet", [&] { return qp(x); });
+  layer("Linear", [&] { return linear(x); });
+}
+
+void parse(Settings& settings, int argc, char** argv) {
+  CLI::App app{"Measures the batched QP solver on workloads W1 to W7, or, with any of --n --m --p --batch, on one of that size.", "bench"};
+  Workload& size = settings.size;
+  const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 24);
+  const auto count = CLI::Range(std::int64_t{0}, std::int64_t{1} << 24);
+  std::vector<CLI::Option*> custom{
+      app.add_option("--n", size.n, "variables")->check(positive)->capture_default_str(),
+      app.add_option("--m", size.m, "rows of G")->check(count)->capture_default_str(),
+      app.add_option("--p", size.p, "rows of A")->check(count)->capture_default_str(),
+      app.add_option("--batch", size.batch, "problems")->check(positive)->capture_default_str(),
+      app.add_flag("--shared", size.shared, "one Q, G, h, A and b for the batch; q an element's own"),
+      app.add_flag("--diagonal", size.diagonal, "as W5: Q = 0.1 I, one A for the batch, z >= 0 in place of G"),
+      app.add_flag("--layers", settings.layers, "an OptNet layer and a Linear layer n -> n instead, by way of the tape"),
+  };
+  CLI::Option* standard = app.add_option("--workload", size.name, "only this one of W1 to W7");
+  app.add_option("--seed", settings.seed, "of the problems")->capture_default_str();
+  app.add_option("--threads", settings.threads, "one or several counts (default: 1 and 2)")->check(CLI::Range(1, 1024));
+  app.add_option("--json", settings.json, "writes the rows to this file");
+  app.add_option("--dump", settings.dump, "writes the problems to this safetensors file, and measures nothing");
+  try {
+    app.parse(argc, argv);
+    settings.custom = std::any_of(custom.begin(), custom.end(), [](const CLI::Option* o) { return o->count() > 0; });
+    if (settings.custom && standard->count()) throw CLI::ValidationError("--workload", "has its own sizes");
+    if (!settings.dump.empty() && !settings.custom && !standard->count()) throw CLI::ValidationError("--dump", "needs a size or --workload");
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  if (size.diagonal) size.m = size.n;
+  if (settings.threads.empty()) settings.threads = {1, 2};
+}
+
+std::vector<Workload> chosen(const Settings& settings) {
+  if (settings.custom) return {settings.size};
+  std::vector<Workload> all = standard_workloads();
+  if (settings.size.name != "custom") std::erase_if(all, [&](const Workload& w) { return w.name != settings.size.name; });
+  check(!all.empty(), "bench: --workload is one of W1 to W7; got ", settings.size.name);
+  return all;
+}
+
+void dump(const Workload& w, const Settings& settings) {
+  const QP<Tensor> qp = problem(w, settings.seed);
+  NamedTensors tensors;
+  for (std::size_t i = 0; i < qp_field_names.size(); ++i)
+    if (const Tensor& x = *fields(qp)[i]; x.defined()) tensors[qp_field_names[i]] = x;
+  save_safetensors(settings.dump, tensors, {{"workload", w.name}});
+}
+
+void run(const Settings& settings) {
+  const std::vector<Workload> workloads = chosen(settings);
+  if (!settings.dump.empty()) return dump(workloads.front(), settings);
+  ordered_json rows = ordered_json::array();
+  if (!settings.layers)
+    std::printf("%s\n%-7s%-9s%5s%5s%5s%7s%4s%11s%9s%8s%8s%8s%10s\n", flops_explained, "", "pass", "n", "m", "p", "batch", "thr", "ms", "GFLOP/s", "dgemm", "share", "steps", "residual");
+  for (int threads : settings.threads)
+    for (const Workload& w : workloads) settings.layers ? measure_layers(w, settings, threads, rows) : measure(w, settings, threads, rows);
+  if (settings.json.empty()) return;
+  std::string text = "[";
+  for (const auto& row : rows) text += (text.size() > 1 ? ",\n " : "\n ") + row.dump();
+  write_file(settings.json, std::string_view(text + "\n]\n"));
 }
 
 }  // namespace
 
-int main() {
-  optnet::set_threads(1);
-  std::printf("      n    m    p  batch   forward ms  backward ms  iterations  largest residual\n");
-  for (const Workload& w : {Workload{"W1", 100, 100, 0, 128}, {"W2", 100, 50, 50, 128}, {"W3", 10, 10, 0, 1024}, {"W4", 500, 500, 0, 8}, {"W5", 64, 0, 40, 150}}) {
-    Random random{1};
-    const QP<Tensor> qp = w.m ? dense_problem(random, w) : sudoku_problem(random, w);
-    const Tensor seed = normal(random, qp.q.shape(), 0, 1, float64);
-    QPSolution s;
-    const double forward = milliseconds([&] { s = solve(qp); });
-    s = solve(qp, {.differentiable = true});
-    const double backward = milliseconds([&] { vjp(qp, s, {.z = seed}); });
-    double iterations = 0, residual = 0;
-    for (std::size_t i = 0; i < s.status.size(); ++i) {
-      iterations += s.iterations[i] / static_cast<double>(w.batch);
-      residual = std::max({residual, s.primal_residual[i], s.dual_residual[i]});
-    }
-    std::printf("%s %4lld %4lld %4lld  %5lld  %11.2f  %11.2f  %10.1f  %16.1e\n", w.name, static_cast<long long>(w.n), static_cast<long long>(w.m),
-                static_cast<long long>(w.p), static_cast<long long>(w.batch), forward, backward, iterations, residual);
+int main(int argc, char** argv) {
+  Settings settings;
+  parse(settings, argc, argv);
+  try {
+    run(settings);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench: %s\n", error.what());
+    return 1;
   }
 }

@@ -51,7 +51,7 @@ bench: bench-program                  ## measures the QP solver on W1 to W7: bui
 	./bench --json build/bench.json
 
 bench-peers: bench-program            ## the same problems by other solvers: build/bench-peers.json and a picture
-	python3 benchmarks/peers.py
+	python3 benchmarks/peers.py --library $(library)
 
 bench-program: $(build)/bench
 	@ln -f $< bench

@@ -24,7 +24,8 @@ struct Settings {
   std::uint64_t seed = 1;
   std::vector<int> threads;
   std::string json, dump;
-  bool custom = false, layers = false;
+  clockid_t clock = CLOCK_MONOTONIC;
+  bool custom = false, layers = false, core_time = false;
 };
 
 constexpr const char* flops_explained =
@@ -56,10 +57,10 @@ Flops least_work(const Workload& w, const QP<Tensor>& qp, double active) {
 }
 
 /// GFLOP/s of OpenBLAS's product of 512 x 512 matrices, one a thread.
-double dgemm_speed(int threads) {
+double dgemm_speed(int threads, clockid_t clock) {
   constexpr int n = 512;
   std::vector<std::vector<double>> memory(static_cast<std::size_t>(threads), std::vector<double>(3 * n * n, 0.5));
-  const double ms = milliseconds([&] {
+  const double ms = milliseconds(clock, [&] {
 #pragma omp parallel for num_threads(threads)
     for (int t = 0; t < threads; ++t) {
       double* x = memory[static_cast<std::size_t>(t)].data();
@@ -100,7 +101,8 @@ void print_row(const ordered_json& row, double gigabytes) {
 /// Two rows: the forward pass, and the backward pass for a random gradient of z.
 void measure(const Workload& w, const Settings& settings, int threads, ordered_json& rows) {
   set_threads(threads);
-  const double dgemm = dgemm_speed(threads);  // beside each workload: machines change their pace
+  const clockid_t clock = settings.clock;
+  const double dgemm = dgemm_speed(threads, settings.clock);  // beside each workload: machines change their pace
   const QP<Tensor> qp = problem(w, settings.seed);
   Random random{settings.seed + 1};
   const Tensor seed = normal(random, qp.q.shape(), 0, 1, float64);
@@ -108,9 +110,9 @@ void measure(const Workload& w, const Settings& settings, int threads, ordered_j
   const double before = peak_memory();
   QPSolution s = solve(qp, {.threads = threads});
   const double memory = peak_memory() - before;
-  const double forward = milliseconds([&] { s = solve(qp, {.threads = threads}); });
+  const double forward = milliseconds(clock, [&] { s = solve(qp, {.threads = threads}); });
   s = solve(qp, {.threads = threads, .differentiable = true});
-  const double backward = milliseconds([&] { vjp(qp, s, {.z = seed}); });
+  const double backward = milliseconds(clock, [&] { vjp(qp, s, {.z = seed}); });
   const Flops flops = least_work(w, qp, active_rows(w, s));
   double iterations = 0;
   for (int count : s.iterations) iterations += count / static_cast<double>(w.batch);
@@ -127,15 +129,16 @@ void measure(const Workload& w, const Settings& settings, int threads, ordered_j
 /// Two rows each: a layer of QPs and a Linear layer of the same size, by way of the tape, as a network runs them.
 void measure_layers(const Workload& w, const Settings& settings, int threads, ordered_json& rows) {
   set_threads(threads);
+  const clockid_t clock = settings.clock;
   Random random{settings.seed};
   const Tensor x = normal(random, {w.batch, w.n}, 0, 1, float64);
   OptNet qp{{.variables = w.n, .inequalities = w.m, .equalities = w.p, .dtype = float64}};
   Linear linear{w.n, w.n, {.dtype = float64}};
   const auto layer = [&](const char* name, const auto& f) {
-    const double forward = milliseconds([&] { Tape tape; f(); });
+    const double forward = milliseconds(clock, [&] { Tape tape; f(); });
     Tape tape;
     const Var loss = sum(f());
-    const double backward = milliseconds([&] { tape.gradients(loss); });
+    const double backward = milliseconds(clock, [&] { tape.gradients(loss); });
     for (const auto& [pass, ms] : {std::pair{"forward", forward}, {"backward", backward}}) {
       rows.push_back({{"workload", name}, {"pass", pass}, {"n", w.n}, {"m", w.m}, {"p", w.p}, {"batch", w.batch}, {"threads", threads}, {"dtype", "float64"}, {"ms", ms}});
       std::printf("%-8s%-9s%7lld%11.3f ms\n", name, pass, static_cast<long long>(w.batch), ms);
@@ -162,6 +165,7 @@ void parse(Settings& settings, int argc, char** argv) {
   CLI::Option* standard = app.add_option("--workload", size.name, "only this one of W1 to W7");
   app.add_option("--seed", settings.seed, "of the problems")->capture_default_str();
   app.add_option("--threads", settings.threads, "one or several counts (default: 1 and 2)")->check(CLI::Range(1, 1024));
+  app.add_flag("--core-time", settings.core_time, "time of one thread on its core, for a machine that others use too");
   app.add_option("--json", settings.json, "writes the rows to this file");
   app.add_option("--dump", settings.dump, "writes the problems to this safetensors file, and measures nothing");
   try {
@@ -173,6 +177,7 @@ void parse(Settings& settings, int argc, char** argv) {
     std::exit(app.exit(error));
   }
   if (size.diagonal) size.m = size.n;
+  if (settings.core_time) settings.threads = {1}, settings.clock = CLOCK_THREAD_CPUTIME_ID;
   if (settings.threads.empty()) settings.threads = {1, 2};
 }
 

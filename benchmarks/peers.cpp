@@ -1,7 +1,8 @@
 // Other people's QP solvers and ours on the problems of one file, in turns, each on one core: the peers that are C or C++.
 // benchmarks/peers.py fetches their released packages, compiles this against them, and runs it on every workload:
 //     peers PROBLEMS.safetensors --seconds 5 --answers ANSWERS.safetensors
-// prints an object a line: peer, pass, ms of the whole batch (the least of all turns), max_difference of z from ours.
+// prints an object a line: peer, pass, ms of the whole batch (of this thread on its core, the least of all turns), and
+// max_difference of z from ours.
 // A peer may come in several set-ups (its one-call form, its work space kept, warm or cold): the fastest one counts.
 #include "benchmarks/workloads.h"
 #include "framework/io.h"
@@ -9,8 +10,6 @@
 #include <CLI/CLI.hpp>
 #include <Eigen/Dense>
 #include <nlohmann/json.hpp>
-
-#include <time.h>
 
 #include <cstdio>
 #include <functional>
@@ -318,22 +317,8 @@ struct Entry {
   double ms = INFINITY;
 };
 
-/// Time of this thread on its core: on an idle machine that of the clock; on a shared one, less what others took.
-class Stopwatch {
- public:
-  double ms() const { return now() - begin_; }
-
- private:
-  static double now() {
-    timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
-  }
-  double begin_ = now();
-};
-
 double solve_all(Peer& peer, const Problems& all, std::vector<double>& z) {
-  const Stopwatch watch;
+  const Stopwatch watch{CLOCK_THREAD_CPUTIME_ID};
   peer.begin();
   for (std::size_t e = 0; e < all.element.size(); ++e) std::copy_n(peer.solve(e), all.n, z.data() + e * static_cast<std::size_t>(all.n));
   return watch.ms();
@@ -348,7 +333,7 @@ double backward_all(ProxQP& peer, const Problems& all) {
   for (std::size_t e = 0; e < all.element.size(); ++e) {
     peer.solve(e);
     seed.setZero(), seed.head(all.n).setOnes();
-    const Stopwatch watch;
+    const Stopwatch watch{CLOCK_THREAD_CPUTIME_ID};
     peer.backward(seed);
     sum += watch.ms();
   }
@@ -359,7 +344,7 @@ double backward_all(ProxQP& peer, const Problems& all) {
 std::vector<Entry> entries(const QP<Tensor>& qp, const Problems& all, std::vector<std::unique_ptr<Peer>>& peers) {
   std::vector<Entry> out;
   out.push_back({"optnet", "forward", [&qp] {
-                   const Stopwatch watch;
+                   const Stopwatch watch{CLOCK_THREAD_CPUTIME_ID};
                    solve(qp, {.threads = 1});
                    return watch.ms();
                  }});
@@ -381,7 +366,7 @@ std::vector<Entry> entries(const QP<Tensor>& qp, const Problems& all, std::vecto
   add("PIQP", std::make_unique<Piqp>(all));
 #endif
   out.push_back({"optnet", "backward", [&qp, kept = solve(qp, {.threads = 1, .differentiable = true}), seed = ones(qp.q.shape(), float64)] {
-                   const Stopwatch watch;
+                   const Stopwatch watch{CLOCK_THREAD_CPUTIME_ID};
                    vjp(qp, kept, {.z = seed});
                    return watch.ms();
                  }});
@@ -402,9 +387,8 @@ void run(const std::string& path, double seconds, const std::string& answers) {
   if (!answers.empty()) save_safetensors(answers, {{"z", z}});
   std::vector<std::unique_ptr<Peer>> peers;
   std::vector<Entry> rows = entries(qp, all, peers);
-  const auto begin = std::chrono::steady_clock::now();
-  const auto over = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > seconds; };
-  for (int turn = 0; turn < 3 || !over(); ++turn)
+  const Stopwatch clock;
+  for (int turn = 0; turn < 3 || clock.ms() < 1e3 * seconds; ++turn)
     for (Entry& row : rows) row.ms = std::min(row.ms, row.run());
   for (const Entry& row : rows) {
     double difference = 0;

@@ -88,7 +88,7 @@ def simde():
     return folder / "usr" / "include"
 
 
-def compile_peers(wanted, library):
+def compile_peers(library):
     """build/peers/peers, with those that can be had; rebuilt where it is older than what goes into it."""
     program, ours = BUILD / "peers", [ROOT / "benchmarks" / "peers.cpp", ROOT / "benchmarks" / "workloads.h", library]
     if program.exists() and all(path.stat().st_mtime < program.stat().st_mtime for path in ours):
@@ -121,7 +121,7 @@ def compile_peers(wanted, library):
 
     makers = {"DAQP": daqp, "eiquadprog": eiquadprog, "PIQP": lambda: flags.append(f"-I{source('piqp')}/include"), "ProxQP": proxqp}
     for peer, maker in makers.items():
-        if peer in wanted and (include or peer == "DAQP"):
+        if include or peer == "DAQP":
             attempt(peer, maker)
     call(["g++", *optimise, "-std=c++20", "-fopenmp", f"-isystem{include}/eigen3", *flags, ROOT / "benchmarks" / "peers.cpp", *objects, library,
           "-llapacke", "-lopenblas", "-o", program])
@@ -185,7 +185,8 @@ import matplotlib.pyplot as plt
 rows, order, to = json.load(open(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
 workloads = sorted({row["workload"] for row in rows})
 colours = dict(zip(order, ["#1a1a1a", "#c0392b", "#e67e22", "#f1c40f", "#27ae60", "#16a085", "#2980b9", "#8e44ad", "#c39bd3", "#95a5a6"]))
-figure, axes = plt.subplots(2, 1, figsize=(11, 8), constrained_layout=True)
+label = lambda row: f"{row['ms']:.3g} ms" if row["peer"] == "optnet" else f"{row['ratio']:.{1 if row['ratio'] < 10 else 0}f}x"
+figure, axes = plt.subplots(2, 1, figsize=(11, 8.5), constrained_layout=True)
 for axis, kind in zip(axes, ("forward", "backward")):
     for i, workload in enumerate(workloads):
         here = {row["peer"]: row for row in rows if row["workload"] == workload and row["pass"] == kind}
@@ -193,15 +194,15 @@ for axis, kind in zip(axes, ("forward", "backward")):
         for j, peer in enumerate(peers):
             x, ms = i + 0.85 * (j + 0.5) / len(order) - 0.42, here[peer]["ms"]
             axis.bar(x, ms, 0.8 / len(order), color=colours[peer])
-            axis.text(x, ms * 1.15, f"{ms:.3g}" if peer == "optnet" else f"{here[peer]['ratio']:.2g}x", rotation=90, ha="center", va="bottom", fontsize=7)
+            axis.text(x, ms * 1.15, label(here[peer]), rotation=90, ha="center", va="bottom", fontsize=7)
     axis.set(yscale="log", xticks=range(len(workloads)), xticklabels=workloads, ylabel="ms a batch", title=f"{kind}, one core")
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high * 5)
+    axis.set_ylim(low, high * 5), axis.set_xlim(-0.5, len(workloads) - 0.5)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_axisbelow(True)
     axis.grid(axis="y", alpha=0.3)
 drawn = [peer for peer in order if any(row["peer"] == peer for row in rows)]
-axes[0].legend([plt.Rectangle((0, 0), 1, 1, color=colours[peer]) for peer in drawn], drawn, ncols=len(drawn), loc="lower center", bbox_to_anchor=(0.5, 1.08), frameon=False)
+axes[0].legend([plt.Rectangle((0, 0), 1, 1, color=colours[peer]) for peer in drawn], drawn, ncols=(len(drawn) + 1) // 2, loc="lower center", bbox_to_anchor=(0.5, 1.1), frameon=False)
 figure.savefig(to, dpi=110)
 """
 
@@ -217,9 +218,11 @@ def main():
     flags = arguments.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     install_python(flags.peers)
-    program = compile_peers(flags.peers, flags.library)
+    program = compile_peers(flags.library)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core for all that follows
     best = measure(program, flags)
+    for peer in set(flags.peers) - {key[2] for key in best} - {name.split(" on ")[0] for name in missing}:
+        missing[peer] = "was not there when the peers were compiled: remove build/peers to try again"
     columns = ("workload", "peer", "pass", "ms", "ratio", "max_difference")
     rows = [{column: row[column] for column in columns} for row in best.values()]
     (ROOT / "build" / "bench-peers.json").write_text("[\n" + ",\n".join(f" {json.dumps(row)}" for row in rows) + "\n]\n")

@@ -56,8 +56,9 @@ Flops least_work(const Workload& w, const QP<Tensor>& qp, double active) {
   return {form * (w.shared ? 1 : B) + B * (2 * n * n + 4 * n * k + a * a * a / 3), B * (4 * n * n + 4 * n * a + 2 * a * a) + products};
 }
 
-/// GFLOP/s of OpenBLAS's product of 512 x 512 matrices, one a thread.
+/// GFLOP/s of OpenBLAS's product of 512 x 512 matrices, one a thread; once the library has told it to use no threads of its own.
 double dgemm_speed(int threads, clockid_t clock) {
+  backend(Device::cpu);
   constexpr int n = 512;
   std::vector<std::vector<double>> memory(static_cast<std::size_t>(threads), std::vector<double>(3 * n * n, 0.5));
   const double ms = milliseconds(clock, [&] {
@@ -102,8 +103,8 @@ void print_row(const ordered_json& row, double gigabytes) {
 void measure(const Workload& w, const Settings& settings, int threads, ordered_json& rows) {
   set_threads(threads);
   const clockid_t clock = settings.clock;
-  const double dgemm = dgemm_speed(threads, settings.clock);  // beside each workload: machines change their pace
   const QP<Tensor> qp = problem(w, settings.seed);
+  const double dgemm = dgemm_speed(threads, clock);  // beside each workload, as machines change their pace
   Random random{settings.seed + 1};
   const Tensor seed = normal(random, qp.q.shape(), 0, 1, float64);
   forget_peak_memory();

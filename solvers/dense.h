@@ -74,9 +74,10 @@ template <int R, int C, class T, class E>
   V sum[R][C] = {};
   for (int k = 0; k < count; ++k) {
     V y[C];
-    for (int c = 0; c < C; ++c) y[c] = raw(T(Y[c][k * y_step]));
+    for (int c = 0; c < C; ++c) y[c] = raw(T(Y[c][k * y_step])), stay_in_register(y[c]);
     for (int r = 0; r < R; ++r) {
-      const V x = raw(X[r][k * x_step]);
+      V x = raw(X[r][k * x_step]);
+      stay_in_register(x);
       for (int c = 0; c < C; ++c) sum[r][c] += x * y[c];
     }
   }
@@ -153,11 +154,15 @@ void factor_columns(const Team& team, int rows, int j, T* A, int ld, T& lowest) 
   T *d[C], inverse[C];
   for (int c = 0; c < C; ++c) d[c] = A + (j + c) * ld;
   team.for_each(1, [&](int) {  // the diagonal block
+    const T* rows_above[C];
+    for (int c = 0; c < C; ++c) rows_above[c] = d[c];
+    T acc[C][C];
+    accumulate<C, C>(acc, rows_above, rows_above, j);
     for (int c = 0; c < C; ++c)
       for (int e = 0; e <= c; ++e) {
         const T a = d[c][j + e];
-        T s = a;
-        for (int k = 0; k < j + e; ++k) s -= d[c][k] * d[e][k];
+        T s = a - acc[c][e];
+        for (int k = 0; k < e; ++k) s -= d[c][j + k] * d[e][j + k];
         d[c][j + e] = e < c ? s * d[e][j + e] : inverse_root(s, a);
         if (e == c) lowest = min(s, lowest);
       }

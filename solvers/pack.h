@@ -131,6 +131,17 @@ inline double lane(double x, int) { return x; }
 inline double lane(const Pack& x, int i) { return x[i]; }
 inline bool lane(bool x, int) { return x; }
 inline bool lane(const Mask& x, int i) { return x[i]; }
+/// Loaded once, used often: otherwise each multiplication reads its operand from memory again, and loads are the limit.
+template <class V>
+inline void stay_in_register(V& x) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(x));
+#elif defined(__x86_64__)
+  asm("" : "+x"(x));
+#else
+  (void)x;
+#endif
+}
 inline Pack::Vector raw(const Pack& x) { return x.v; }
 inline double raw(double x) { return x; }
 inline void set_lane(double& x, int, double value) { x = value; }

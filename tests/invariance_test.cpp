@@ -1,0 +1,146 @@
+// What must not change an answer: the unit of the objective, the units of rows, and how a batch is written down.
+#include "tests/plain_qp.h"
+#include "tests/test.h"
+
+#include <algorithm>
+#include <random>
+
+namespace {
+
+using Values = std::vector<double>;
+constexpr double inf = std::numeric_limits<double>::infinity();
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+struct Dice {
+  std::mt19937_64 engine;
+  double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(engine); }
+  double normal() { return std::normal_distribution<double>()(engine); }
+  bool chance(double p) { return uniform(0, 1) < p; }
+  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
+};
+
+/// A problem with a known solution at which every side is clearly active or clearly not, so that it has derivatives. Q is
+/// positive definite, dense or diagonal; `Q` and `G` may be given.
+PlainQP random_plain(Dice& r, int n, int m, int p, bool dense) {
+  PlainQP qp{n, m, p, Values(at(n * n)), Values(at(n)), {}, Values(at(m), inf), Values(at(m), -inf), {}, {}, Values(at(n), -inf), Values(at(n), inf)};
+  Values z;
+  for (int j = 0; j < n; ++j) z.push_back(r.normal());
+  for (int k = 0; k < n; ++k) {
+    Values v(at(n));
+    for (int j = 0; j < n; ++j) v[at(j)] = dense ? r.normal() / std::sqrt(n) : j == k;
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) qp.Q[at(i * n + j)] += v[at(i)] * v[at(j)] + (i == k && j == k ? 0.2 : 0);
+  }
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) qp.q[at(i)] -= qp.Q[at(i * n + j)] * z[at(j)];
+  int may_be_active = n - p;
+  // Draws the sides of a row around its value; returns the dual of high less that of low.
+  const auto sides = [&](double value, double& low, double& high) {
+    const bool at_low = r.chance(0.5), both = r.chance(0.3), active = may_be_active > 0 && r.chance(0.5);
+    may_be_active -= active;
+    const double slack = active ? 0 : r.uniform(0.5, 1.5), dual = active ? r.uniform(0.5, 1.5) : 0;
+    if (at_low || both) low = value - (at_low ? slack : r.uniform(0.5, 1.5));
+    if (!at_low || both) high = value + (at_low ? r.uniform(0.5, 1.5) : slack);
+    return at_low ? -dual : dual;
+  };
+  const auto row = [&](Values& rows, const auto& dual_at) {
+    double value = 0;
+    const std::size_t first = rows.size();
+    for (int j = 0; j < n; ++j) rows.push_back(r.normal()), value += rows.back() * z[at(j)];
+    const double dual = dual_at(value);
+    for (int j = 0; j < n; ++j) qp.q[at(j)] -= dual * rows[first + at(j)];
+  };
+  for (int j = 0; j < n; ++j)
+    if (r.chance(0.4)) qp.q[at(j)] -= sides(z[at(j)], qp.lower[at(j)], qp.upper[at(j)]);
+  for (int i = 0; i < p; ++i) row(qp.A, [&](double value) { return qp.b.push_back(value), r.normal(); });
+  for (int i = 0; i < m; ++i) row(qp.G, [&](double value) { return sides(value, qp.lower_g[at(i)], qp.h[at(i)]); });
+  return qp;
+}
+
+struct Solved {
+  QPSolution solution;
+  QP<Tensor> gradient;  // of a fixed linear function of z
+};
+Solved solved(const QP<Tensor>& qp, const QPOptions& options = {.differentiable = true}) {
+  QPSolution s = solve(qp, options);
+  Random random{5};
+  QP<Tensor> gradient = vjp(qp, s, {.z = uniform(random, s.z.shape(), -1, 1, float64)});
+  return {std::move(s), std::move(gradient)};
+}
+
+/// The largest difference beside the largest number.
+double relative(const Tensor& a, const Tensor& b) {
+  if (a.numel() == 0) return 0;
+  return max_difference(a, b) / std::max(max_difference(a, zeros(a.shape(), float64)), 1e-3);
+}
+
+/// qp in other units and back, field by field: the answer and the gradients of z must be those of qp.
+void check_units(const PlainQP& qp, const Units& units, Form form) {
+  const Solved a = solved(batch_of({qp}, form, true)), b = solved(batch_of({in_units(qp, units)}, form, true));
+  CHECK(relative(a.solution.z, b.solution.z) < 1e-7);
+  const auto column = [](const Values& x) { return from({static_cast<std::int64_t>(x.size()), 1}, x); };
+  const auto row = [](const Values& x) { return from({static_cast<std::int64_t>(x.size())}, x); };
+  QP<Tensor> g = b.gradient;  // dl/dx = dl/dy dy/dx, where y is x in units
+  g.Q = units.objective * g.Q, g.q = units.objective * g.q;
+  if (qp.m) g.G = g.G * column(units.rows);
+  for (Tensor* x : {&g.h, &g.lower_g})
+    if (x->defined()) *x = *x * row(units.rows);
+  if (qp.p) g.A = g.A * column(units.equalities), g.b = g.b * row(units.equalities);
+  for (std::size_t i = 0; i < qp_field_names.size(); ++i) {
+    INFO(qp_field_names[i]);
+    if (fields(g)[i]->defined()) CHECK(relative(*fields(a.gradient)[i], *fields(g)[i]) < 1e-7);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the unit of the objective changes neither z nor its gradients", "[qp]") {
+  Dice r{std::mt19937_64{1}};
+  for (int k = -20; k <= 20; ++k)
+    for (int trial = 0; trial < 10; ++trial) {
+      const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
+      const bool dense = r.chance(0.5);
+      const PlainQP qp = random_plain(r, n, m, p, dense);
+      INFO("2^" << k << ", n " << n << ", m " << m << ", p " << p << ", trial " << trial);
+      check_units(qp, {Values(at(n), 1), Values(at(m), 1), Values(at(p), 1), std::ldexp(1, k)}, dense ? Form::dense : Form::diagonal);
+    }
+}
+
+TEST_CASE("the units of rows change neither z nor its gradients", "[qp]") {
+  Dice r{std::mt19937_64{2}};
+  for (int trial = 0; trial < 400; ++trial) {
+    const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
+    const bool dense = r.chance(0.5);
+    const PlainQP qp = random_plain(r, n, m, p, dense);
+    const auto powers = [&](int size) {
+      Values out(at(size));
+      for (double& x : out) x = std::ldexp(1, r.below(41) - 20);
+      return out;
+    };
+    INFO("n " << n << ", m " << m << ", p " << p << ", trial " << trial);
+    check_units(qp, {Values(at(n), 1), powers(m), powers(p), 1}, dense ? Form::dense : Form::diagonal);
+  }
+}
+
+TEST_CASE("an element's answer is the same, bit for bit, whether its matrices are shared, a batch of one, or its own", "[qp]") {
+  Dice r{std::mt19937_64{3}};
+  for (int trial = 0; trial < 60; ++trial) {
+    const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
+    const PlainQP qp = random_plain(r, n, m, p, true);
+    const QP<Tensor> alone = batch_of({qp}, Form::dense, true), own = batch_of({qp, qp, qp, qp, qp}), shared = batch_of({qp, qp, qp, qp, qp}, Form::dense, true);
+    QP<Tensor> one = batch_of({qp}), mixed = own;  // all with a batch axis of one; Q shared, G and A each element's own
+    mixed.Q = slice(own.Q, 0, 0, 1);
+    const auto answer = [&](const QP<Tensor>& given, std::int64_t e) {
+      const PlainAnswer x = answer_of(solve(given), e, qp);
+      Values all;
+      for (const Values* part : {&x.z, &x.nu, &x.lambda, &x.dual_lower, &x.dual_upper, &x.dual_lower_g}) all.insert(all.end(), part->begin(), part->end());
+      return all;
+    };
+    const Values expected = answer(alone, 0);
+    INFO("n " << n << ", m " << m << ", p " << p << ", trial " << trial);
+    CHECK(answer(one, 0) == expected);
+    CHECK(answer(own, 3) == expected);
+    CHECK(answer(shared, 3) == expected);
+    CHECK(answer(mixed, 3) == expected);
+  }
+}

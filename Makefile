@@ -5,6 +5,7 @@
 ARCH     ?= native
 CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CXXFLAGS ?=
+FUZZ_SECONDS ?= 120
 NVCC     ?= nvcc
 CUDA_ARCH ?= sm_80
 comma    := ,
@@ -39,7 +40,7 @@ library := $(build)/liboptnet.a
 # A file in examples/ that ends in _train.cpp, _solve.cpp or _tour.cpp is a program; the others are their parts.
 programs := $(notdir $(basename $(wildcard examples/*_train.cpp examples/*_solve.cpp examples/*_tour.cpp)))
 parts    := $(patsubst %,$(build)/%.o,$(filter-out $(programs:%=examples/%.cpp),$(wildcard examples/*.cpp)))
-tests    := $(patsubst %,$(build)/%.o,$(wildcard tests/*.cpp))
+tests    := $(patsubst %,$(build)/%.o,$(filter-out tests/fuzz_%,$(wildcard tests/*.cpp)))
 
 all: examples bench-program $(build)/run-tests   ## the library, the examples, the benchmark and the tests
 examples: $(programs)                 ## the programs of examples/, linked here at the root
@@ -55,6 +56,12 @@ bench-peers: bench-program            ## the same problems by other solvers: bui
 
 bench-program: $(build)/bench
 	@ln -f $< bench
+
+fuzz:                                 ## feeds the QP solver bytes as problems (clang); FUZZ_SECONDS=120
+	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-qp
+fuzz-qp: $(build)/fuzz-qp
+	@mkdir -p build/fuzz
+	$(build)/fuzz-qp build/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz-
 
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"
@@ -72,7 +79,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: always all examples test bench bench-peers bench-program docs clean help
+.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -90,6 +97,9 @@ $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(libra
 
 $(build)/run-tests: $(tests) $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
+
+$(build)/fuzz-qp: $(build)/tests/fuzz_qp.cpp.o $(build)/tests/plain_qp.cpp.o $(library)
+	$(CXX) $(flags) -fsanitize=fuzzer -o $@ $^ $(libs)
 
 $(build)/bench: $(build)/benchmarks/bench.cpp.o $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)

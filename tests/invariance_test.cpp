@@ -68,10 +68,10 @@ Solved solved(const QP<Tensor>& qp, const QPOptions& options = {.differentiable 
   return {std::move(s), std::move(gradient)};
 }
 
-/// The largest difference beside the largest number.
+/// The largest difference beside the largest number, or 1: at a vertex, z has no gradient to be compared with.
 double relative(const Tensor& a, const Tensor& b) {
   if (a.numel() == 0) return 0;
-  return max_difference(a, b) / std::max(max_difference(a, zeros(a.shape(), float64)), 1e-3);
+  return max_difference(a, b) / std::max(max_difference(a, zeros(a.shape(), float64)), 1.0);
 }
 
 /// qp in other units and back, field by field: the answer and the gradients of z must be those of qp.

@@ -37,8 +37,8 @@ void check_refused(const QP<Tensor>& qp, const std::string& why, const QPOptions
 
 /// One element of a batch, in plain numbers and the longest form: dense Q, every side a row of C z <= d.
 struct Plain {
-  int n, p, sides = 0;
-  Values Q, q, A, b, C, d;
+  int n = 0, p = 0, sides = 0;
+  Values Q{}, q{}, A{}, b{}, C{}, d{};
 };
 
 /// Entry i of element e of a vector field that broadcasts to [B, size].
@@ -78,8 +78,13 @@ Plain plain(const QP<Tensor>& qp, std::int64_t e) {
   for (int i = 0; qp.lower.defined() && i < n; ++i) side(i, -1, entry(qp.lower, e, i));
   for (int i = 0; qp.upper.defined() && i < n; ++i) side(i, 1, entry(qp.upper, e, i));
   const Values G = matrix_of(qp.G, e);
-  out.C.insert(out.C.end(), G.begin(), G.end());
-  for (int i = 0; i < m; ++i) out.d.push_back(entry(qp.h, e, i)), ++out.sides;
+  const auto rows = [&](const Tensor& limits, double sign) {
+    for (int i = 0; limits.defined() && i < m; ++i) {
+      for (int j = 0; j < n; ++j) out.C.push_back(sign * G[static_cast<std::size_t>(i * n + j)]);
+      out.d.push_back(sign * entry(limits, e, i)), ++out.sides;
+    }
+  };
+  rows(qp.h, 1), rows(qp.lower_g, -1);
   return out;
 }
 
@@ -95,7 +100,7 @@ Point point(const QPSolution& s, std::int64_t e) {
     out.insert(out.end(), v.begin() + e * size, v.begin() + (e + 1) * size);
   };
   Point out;
-  row(s.z, out.z), row(s.nu, out.nu), row(s.dual_lower, out.lambda), row(s.dual_upper, out.lambda), row(s.lambda, out.lambda);
+  row(s.z, out.z), row(s.nu, out.nu), row(s.dual_lower, out.lambda), row(s.dual_upper, out.lambda), row(s.lambda, out.lambda), row(s.dual_lower_g, out.lambda);
   return out;
 }
 
@@ -173,16 +178,16 @@ QP<Tensor> random_qp(Generator& r, std::int64_t& count) {
     for (double& x : out) x = r.chance(missing) ? sign * inf : sign * x;
     return from(shape(each, {size}), out);
   };
-  const int kind = r.below(3);
-  if (kind == 0) {
+  const int kind = r.below(4);  // of Q: dense, diagonal, multiple of I; dense and singular, but bounded below
+  if (kind == 0 || kind == 3) {
     const bool each = own();
     Values Q(static_cast<std::size_t>((each ? B : 1) * n * n));
     for (std::size_t at = 0; at < Q.size(); at += static_cast<std::size_t>(n * n)) {
       const Values L = values(r.normals({n, n}));
       for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t j = 0; j < n; ++j) {
-          double sum = i == j ? 0.1 : 0;
-          for (std::int64_t k = 0; k < n; ++k) sum += L[static_cast<std::size_t>(i * n + k)] * L[static_cast<std::size_t>(j * n + k)] / static_cast<double>(n);
+          double sum = i == j && kind == 0 ? 0.1 : 0;
+          for (std::int64_t k = 0; k < (kind == 0 ? n : (n + 1) / 2); ++k) sum += L[static_cast<std::size_t>(i * n + k)] * L[static_cast<std::size_t>(j * n + k)] / static_cast<double>(n);
           Q[at + static_cast<std::size_t>(i * n + j)] = sum;
         }
     }
@@ -195,7 +200,10 @@ QP<Tensor> random_qp(Generator& r, std::int64_t& count) {
   }
   if (m) {
     qp.G = r.normals(shape(own_G, {m, n}));
-    qp.h = limits(m, 1, r.chance(0.2) ? 0.3 : 0, [&](std::int64_t e, std::int64_t i) { return product(qp.G, e, i); });
+    const auto Gz = [&](std::int64_t e, std::int64_t i) { return product(qp.G, e, i); };
+    const int sides = r.below(4);  // lower, both, or upper
+    if (sides > 0) qp.h = limits(m, 1, r.chance(0.2) ? 0.3 : 0, Gz);
+    if (sides < 2) qp.lower_g = limits(m, -1, r.chance(0.2) ? 0.3 : 0, Gz);
   }
   if (p) {
     qp.A = r.normals(shape(own_A, {p, n}));
@@ -205,8 +213,8 @@ QP<Tensor> random_qp(Generator& r, std::int64_t& count) {
     qp.b = from(shape(own_b, {p}), b);
   }
   const auto z = [&](std::int64_t e, std::int64_t i) { return z0[static_cast<std::size_t>(e * n + i)]; };
-  if (r.chance(0.5)) qp.lower = limits(n, -1, r.chance(0.5) ? 0.3 : 0, z);
-  if (r.chance(0.5)) qp.upper = limits(n, 1, r.chance(0.5) ? 0.3 : 0, z);
+  if (kind == 3 || r.chance(0.5)) qp.lower = limits(n, -1, kind != 3 && r.chance(0.5) ? 0.3 : 0, z);
+  if (kind == 3 || r.chance(0.5)) qp.upper = limits(n, 1, kind != 3 && r.chance(0.5) ? 0.3 : 0, z);
   return qp;
 }
 
@@ -215,21 +223,48 @@ double dot(const Tensor& a, const Tensor& b) {
   return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
 }
 double loss(const QPSeed& seed, const QPSolution& s) {
-  return dot(seed.z, s.z) + dot(seed.nu, s.nu) + dot(seed.lambda, s.lambda) + dot(seed.dual_lower, s.dual_lower) + dot(seed.dual_upper, s.dual_upper);
+  return dot(seed.z, s.z) + dot(seed.nu, s.nu) + dot(seed.lambda, s.lambda) + dot(seed.dual_lower, s.dual_lower) + dot(seed.dual_upper, s.dual_upper) +
+         dot(seed.dual_lower_g, s.dual_lower_g);
 }
 QPSeed random_seed(Generator& r, const QPSolution& s, bool duals) {
   const auto like = [&](const Tensor& x) { return x.defined() ? r.normals(x.shape()) : Tensor{}; };
   QPSeed seed{.z = like(s.z)};
-  if (duals) seed.nu = like(s.nu), seed.lambda = like(s.lambda), seed.dual_lower = like(s.dual_lower), seed.dual_upper = like(s.dual_upper);
+  if (duals) seed = {seed.z, like(s.nu), like(s.lambda), like(s.dual_lower), like(s.dual_upper), like(s.dual_lower_g)};
   return seed;
 }
 
-/// Nowhere within reach of a central difference: strictly complementary, and at most n active sides.
+/// Whether the equations of (K2) with the active sides as equalities determine z and all duals, with room to spare: the
+/// smallest pivot of their elimination.
+bool determined(const Plain& qp, const Point& x) {
+  std::vector<Values> rows;  // [A; active C]
+  const auto add = [&](const Values& M, int i) { rows.emplace_back(M.begin() + i * qp.n, M.begin() + (i + 1) * qp.n); };
+  for (int i = 0; i < qp.p; ++i) add(qp.A, i);
+  for (int i = 0; i < qp.sides; ++i)
+    if (x.lambda[i] > 1e-4) add(qp.C, i);
+  const std::size_t n = static_cast<std::size_t>(qp.n), size = n + rows.size();
+  std::vector<Values> K(size, Values(size));
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) K[i][j] = qp.Q[i * n + j];
+  for (std::size_t i = n; i < size; ++i)
+    for (std::size_t j = 0; j < n; ++j) K[i][j] = K[j][i] = rows[i - n][j];
+  for (std::size_t k = 0; k < size; ++k) {
+    std::size_t pivot = k;
+    for (std::size_t i = k; i < size; ++i) pivot = std::abs(K[i][k]) > std::abs(K[pivot][k]) ? i : pivot;
+    std::swap(K[k], K[pivot]);
+    if (std::abs(K[k][k]) < 0.03) return false;
+    for (std::size_t i = k + 1; i < size; ++i)
+      for (std::size_t j = size; j-- > k;) K[i][j] -= K[i][k] / K[k][k] * K[k][j];
+  }
+  return true;
+}
+
+/// Nowhere within reach of a central difference: strictly complementary, and determined.
 bool differentiable(const QP<Tensor>& qp, const QPSolution& s) {
   for (std::size_t e = 0; e < s.status.size(); ++e) {
     const Plain one = plain(qp, static_cast<std::int64_t>(e));
-    const Kkt_check k = kkt(one, point(s, static_cast<std::int64_t>(e)));
-    if (k.separation < 0.03 || k.active + one.p > one.n) return false;
+    const Point x = point(s, static_cast<std::int64_t>(e));
+    const Kkt_check k = kkt(one, x);
+    if (k.separation < 0.03 || k.active + one.p > one.n || !determined(one, x)) return false;
   }
   return true;
 }
@@ -249,6 +284,14 @@ Tensor random_direction(Generator& r, const Shape& shape) {
   const Tensor x = r.normals(shape);
   return x / std::sqrt(dot(x, x));
 }
+/// Whether the Q of every element has room on all sides: a singular one moves along itself only, to stay semidefinite.
+bool definite(const QP<Tensor>& qp, std::int64_t count) {
+  for (std::int64_t e = 0; e < count; ++e) {
+    const Plain one = plain(qp, e);
+    if (!determined({.n = one.n, .p = 0, .Q = one.Q}, {})) return false;
+  }
+  return true;
+}
 Tensor entry_direction(const Shape& shape, std::int64_t i) {
   return equal(arange(0, static_cast<double>(shape.numel()), 1, float64), number(static_cast<double>(i))).reshape(shape);
 }
@@ -262,8 +305,8 @@ bool same_bits(const Values& a, const Values& b) { return a.size() == b.size() &
 /// Every field of element e alone, without a batch axis.
 QP<Tensor> element(const QP<Tensor>& qp, std::int64_t e, std::int64_t count) {
   QP<Tensor> out = qp;
-  const std::array own{2, 1, 2, 1, 2, 1, 1, 1};
-  for (std::size_t i = 0; i < 8; ++i) {
+  const std::array own{2, 1, 2, 1, 2, 1, 1, 1, 1};
+  for (std::size_t i = 0; i < own.size(); ++i) {
     const Tensor& x = *fields(qp)[i];
     if (!x.defined() || x.rank() <= own[i]) continue;
     const Values v = values(x);
@@ -309,12 +352,12 @@ const QPOptions kept{.tolerance = 1e-12, .on_failure = OnFailure::report, .diffe
 
 }  // namespace
 
-TEST_CASE("a thousand random problems of every structure satisfy the KKT conditions, and every gradient the central difference", "[qp]") {
+TEST_CASE("two thousand random problems of every structure satisfy the KKT conditions, and every gradient the central difference", "[qp]") {
   Generator r{std::mt19937_64{2026}};
   int problems = 0, batches = 0, rejected = 0;
-  std::array<int, 8> checked{};
+  std::array<int, qp_field_names.size()> checked{};
   double worst = 0, worst_gradient = 0;
-  while (problems < 1000) {
+  while (problems < 2000) {
     std::int64_t count;
     const QP<Tensor> qp = random_qp(r, count);
     const QPSolution s = solve(qp, {.differentiable = true});
@@ -327,12 +370,13 @@ TEST_CASE("a thousand random problems of every structure satisfy the KKT conditi
     }
     const QPSeed seed = random_seed(r, s, r.chance(0.5));
     const QP<Tensor> gradient = vjp(qp, s, seed);
-    for (std::size_t i = 0; i < 8; ++i) {
+    for (std::size_t i = 0; i < qp_field_names.size(); ++i) {
       REQUIRE(fields(qp)[i]->defined() == fields(gradient)[i]->defined());
       if (!fields(qp)[i]->defined()) continue;
       REQUIRE(fields(gradient)[i]->shape() == fields(qp)[i]->shape());
       if (!all_finite(*fields(qp)[i])) continue;
-      const double error = gradient_error(qp, i, seed, *fields(gradient)[i], random_direction(r, fields(qp)[i]->shape()));
+      const Tensor direction = i > 0 || definite(qp, count) ? random_direction(r, fields(qp)[i]->shape()) : qp.Q / std::sqrt(dot(qp.Q, qp.Q));
+      const double error = gradient_error(qp, i, seed, *fields(gradient)[i], direction);
       worst_gradient = std::max(worst_gradient, error);
       if (error > 1e-6) FAIL_CHECK(qp_field_names[i] << " of batch " << batches + rejected << ": gradient error " << error);
       ++checked[i];
@@ -354,9 +398,9 @@ TEST_CASE("every single entry of every gradient agrees with its central differen
     if (!differentiable(qp, s)) continue;
     const QPSeed seed = random_seed(r, s, true);
     const QP<Tensor> gradient = vjp(qp, s, seed);
-    for (std::size_t i = 0; i < 8; ++i) {
+    for (std::size_t i = 0; i < qp_field_names.size(); ++i) {
       const Tensor& field = *fields(qp)[i];
-      if (!field.defined() || !all_finite(field)) continue;
+      if (!field.defined() || !all_finite(field) || (i == 0 && !definite(qp, count))) continue;
       for (std::int64_t k = 0; k < field.numel(); ++k, ++entries) {
         INFO(qp_field_names[i] << ", entry " << k);
         REQUIRE(gradient_error(qp, i, seed, *fields(gradient)[i], entry_direction(field.shape(), k)) < 1e-6);
@@ -370,13 +414,14 @@ TEST_CASE("float32 problems are solved in double and rounded once", "[qp]") {
   for (int trial = 0; trial < 40; ++trial) {
     std::int64_t count;
     QP<Tensor> qp = random_qp(r, count), wide;
-    for (std::size_t i = 0; i < 8; ++i)
+    if (!definite(qp, count)) continue;  // rounding to float32 may leave the semidefinite
+    for (std::size_t i = 0; i < qp_field_names.size(); ++i)
       if (fields(qp)[i]->defined()) *fields(qp)[i] = fields(qp)[i]->to(float32), *fields(wide)[i] = fields(qp)[i]->to(float64);
     const QPSolution s = solve(qp, {.differentiable = true}), t = solve(wide, {.differentiable = true});
     REQUIRE(s.z.dtype() == float32);
     CHECK(same_bits(values(s.z), values(t.z.to(float32))));
     const QP<Tensor> g = vjp(qp, s, {.z = s.z}), w = vjp(wide, t, {.z = s.z.to(float64)});
-    for (std::size_t i = 0; i < 8; ++i)
+    for (std::size_t i = 0; i < qp_field_names.size(); ++i)
       if (fields(g)[i]->defined()) CHECK(same_bits(values(*fields(g)[i]), values(fields(w)[i]->to(float32))));
   }
 }
@@ -393,7 +438,7 @@ TEST_CASE("one problem in two forms has one solution and one gradient", "[qp]") 
     const QPSeed seed{.z = r.normals(s.z.shape())};
     const QP<Tensor> g = vjp(qp, s, seed);
     // Each element alone, in its longest form: shared fields written out, Q dense, bounds as rows.
-    std::array<Values, 8> total;
+    std::array<Values, qp_field_names.size()> total;
     for (std::int64_t e = 0; e < count; ++e) {
       Plain one = plain(qp, e);
       for (double& d : one.d) d = std::isinf(d) ? inf : d;
@@ -528,7 +573,7 @@ TEST_CASE("an element's answer is the same, bit for bit, alone, anywhere in any 
     const QP<Tensor> h = vjp(qp, two, seed);
     set_threads(before);
     CHECK(same_bits(values(one.z), values(two.z)));
-    for (std::size_t i = 0; i < 8; ++i)
+    for (std::size_t i = 0; i < qp_field_names.size(); ++i)
       if (fields(g)[i]->defined()) CHECK(same_bits(values(*fields(g)[i]), values(*fields(h)[i])));
     if (one.z.rank() < 2) continue;
     for (std::int64_t e = 0; e < count; ++e) {

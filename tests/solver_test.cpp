@@ -375,7 +375,7 @@ TEST_CASE("two thousand random problems of every structure satisfy the KKT condi
       if (!fields(qp)[i]->defined()) continue;
       REQUIRE(fields(gradient)[i]->shape() == fields(qp)[i]->shape());
       if (!all_finite(*fields(qp)[i])) continue;
-      const Tensor direction = i > 0 || definite(qp, count) ? random_direction(r, fields(qp)[i]->shape()) : qp.Q / std::sqrt(dot(qp.Q, qp.Q));
+      const Tensor direction = i > 0 || definite(qp, count) ? random_direction(r, fields(qp)[i]->shape()) : qp.Q / std::sqrt(std::max(1.0, dot(qp.Q, qp.Q)));
       const double error = gradient_error(qp, i, seed, *fields(gradient)[i], direction);
       worst_gradient = std::max(worst_gradient, error);
       if (error > 1e-6) FAIL_CHECK(qp_field_names[i] << " of batch " << batches + rejected << ": gradient error " << error);

@@ -44,6 +44,7 @@ bool every_op_has_a_row() {
 
 /// Under the address sanitizer an allocation beyond all memory fails as it does elsewhere, instead of ending the run.
 extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1:ignore_noninstrumented_modules=1"; }
 
 void skip(const std::string& reason) {
   skipped_this = true;

@@ -203,7 +203,7 @@ TEST_CASE("lasso as a QP agrees with coordinate descent", "[qp][control]") {
     Values w(d);
     for (std::size_t i = 0; i < d; ++i) w[i] = z[i] - z[i + d];
     INFO("penalty " << penalty);
-    CHECK(largest_difference(w, lasso(X, y, d, penalty)) < 1e-6);
+    CHECK(largest_difference(w, lasso(X, y, d, penalty)) < 1e-5);  // near a kink, (K2) at 1e-8 leaves w that much room
   }
 }
 

@@ -22,7 +22,7 @@ struct RuleLearner : Module {
 
   Var operator()(const Var& puzzles) const {
     const Var b = matmul(A, exp(Var(log_z0)));
-    return argmin({.Q = eps, .q = -puzzles, .A = A, .b = reshape(b, {40}), .lower = 0.0});
+    return argmin({.Q = eps, .q = -puzzles, .A = A, .b = reshape(b, {40}), .lower = 0.0}, {.active_set = false});
   }
 };
 

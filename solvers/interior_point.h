@@ -18,9 +18,9 @@ class InteriorPoint : public Iterate<T> {
   InteriorPoint(const Problem<T, E>& problem, const Scaling<T>& scaling, const QPOptions& options, Workspace<T>& memory, Team team = {})
       : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
         factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
-    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_}) *x = memory.take(n_);
-    for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &nu_rest_, &nu_try_}) *x = memory.take(p_);
-    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &w_rest_}) *x = memory.take(k_);
+    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_, &q_unit_, &z_try_}) *x = memory.take(n_);
+    for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &b_unit_, &nu_rest_, &nu_try_}) *x = memory.take(p_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &d_unit_, &w_rest_}) *x = memory.take(k_);
   }
 
   /// With `warm`, from z, nu and lambda as they stand, in the given problem's units.
@@ -65,7 +65,6 @@ class InteriorPoint : public Iterate<T> {
 
   /// From the scaled problem back to the given one (K28), and certificates to the value -1.
   void unscale() {
-    clear_what_is_not_finite();
     T primal = *scaling_.r, dual = dual_unit_;
     const T farkas = dot(p_, P.b, nu) + dot(k_, P.d, lambda), slope = dot(n_, P.q, z);
     for (int l = 0; l < lanes_of<T>; ++l) {
@@ -79,6 +78,7 @@ class InteriorPoint : public Iterate<T> {
       const T row = scaling_.row(P, i % P.rows());
       s[i] = select(P.mask[i] > T(0.0), s_unit_[i] * s[i], T(1.0)), lambda[i] *= row * dual;
     });
+    clear_what_is_not_finite();
   }
 
   /// Factors once more, at the solution, with W of (K18), and returns the factors: what the backward pass solves with.
@@ -116,6 +116,9 @@ class InteriorPoint : public Iterate<T> {
     team_.for_each(n_, [&](int i) { z_unit_[i] = dual_unit_ / scaling_.D[i]; });
     team_.for_each(p_, [&](int i) { nu_unit_[i] = r / scaling_.E[i]; });
     each_side([&](int i) { s_unit_[i] = r / scaling_.row(P, i % P.rows()); });
+    team_.for_each(n_, [&](int i) { q_unit_[i] = 1.0 / (1.0 + abs(P.q[i])); });
+    team_.for_each(p_, [&](int i) { b_unit_[i] = 1.0 / (1.0 + abs(P.b[i])); });
+    each_side([&](int i) { d_unit_[i] = 1.0 / (1.0 + abs(P.d[i])); });
     q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
     bd_size_given_ = 1.0 + max(norm(p_, P.b, nu_unit_), norm(k_, P.d, s_unit_));
     within_ = nearly_within_ = 0.0;
@@ -200,13 +203,11 @@ class InteriorPoint : public Iterate<T> {
     gap = select(running_, gap_now_ * objective_unit_, gap);
     const T objective_now = dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z);
     objective = select(running_, objective_now * objective_unit_, objective);
-    const T rounding = 1e-14 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda));
-    const auto excess = [&](int count, const T* x, const T* data, double tolerance) {
-      return team_.template largest<T>(count, T(-1e300), [&](int i) { return abs(x[i]) - tolerance * (1.0 + abs(data[i])); });
-    };
+    const T rounding = 1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda));
+    const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_)), dual = norm(n_, rd_, q_unit_);
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
-      return (excess(p_, re_, P.b, tolerance) <= rounding) & (excess(k_, rp_, P.d, tolerance) <= rounding) &
-             (excess(n_, rd_, P.q, tolerance) <= rounding) & (product <= T(2 * tolerance)) & (gap_now_ <= tolerance * (1.0 + 100.0 * abs(objective_now)));
+      return (primal <= tolerance + rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
+             (gap_now_ <= tolerance * (1.0 + 100.0 * abs(objective_now)));
     };
     const double tolerance = options_.tolerance;
     const MaskOf<T> now = scaled(tolerance), nearly = scaled(100 * tolerance);
@@ -216,7 +217,7 @@ class InteriorPoint : public Iterate<T> {
     nearly_within_ = select(nearly & (mu_ <= T(1e-3 * tolerance)), nearly_within_ + 1.0, T(0.0));
     finish(now & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
     finish(nearly_within_ > T(5.0), QPStatus::solved, iteration);
-    if (iteration > 0 && any(running_)) look_for_certificates(iteration);
+    if (iteration > 0) look_for_certificates(running_ & (primal > tolerance + rounding), running_ & (dual > tolerance + rounding), iteration);
     if (iteration >= options_.max_iterations) finish(now, QPStatus::solved, iteration), finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
   }
 
@@ -236,22 +237,39 @@ class InteriorPoint : public Iterate<T> {
     running_ = running_ & !now;
   }
 
-  /// Whether the iterate or the last step, which on such problems tends to one, is a certificate; it then becomes the iterate.
-  void look_for_certificates(int iteration) {
-    each_side([&](int i) { rc_[i] = max(dlambda_[i], T(0.0)); });
+  /// Whether the last step, which on such problems tends to one, or the iterate is a certificate; it then becomes the iterate.
+  void look_for_certificates(const MaskOf<T>& primal_open, const MaskOf<T>& dual_open, int iteration) {
+    if (any(primal_open)) look_for_primal_certificates(primal_open, iteration);
+    if (any(dual_open)) look_for_dual_certificates(dual_open, iteration);
+  }
+  void look_for_primal_certificates(const MaskOf<T>& open, int iteration) {
     team_.for_each(p_, [&](int i) { nu_try_[i] = dnu_[i]; });
-    look_for_primal_certificate(nu_try_, rc_, iteration);
-    each_side([&](int i) { rc_[i] = lambda[i]; });
+    each_side([&](int i) { rc_[i] = max(dlambda_[i], T(0.0)); });
+    look_for_primal_certificate(open, nu_try_, rc_, iteration);
     team_.for_each(p_, [&](int i) { nu_try_[i] = nu[i]; });
-    look_for_primal_certificate(nu_try_, rc_, iteration);
-    const MaskOf<T> ray_iterate = proves_dual_infeasible(z), ray_step = proves_dual_infeasible(dz_) & running_ & !ray_iterate;
-    team_.for_each(n_, [&](int i) { z[i] = select(ray_step, dz_[i], z[i]); });
-    finish(ray_iterate | ray_step, QPStatus::dual_infeasible, iteration);
+    each_side([&](int i) { rc_[i] = lambda[i]; });
+    look_for_primal_certificate(open, nu_try_, rc_, iteration);
+  }
+  void look_for_dual_certificates(const MaskOf<T>& open, int iteration) {
+    for (const T* candidate : {static_cast<const T*>(z), static_cast<const T*>(dz_)}) {
+      team_.for_each(n_, [&](int i) { z_try_[i] = candidate[i]; });
+      const MaskOf<T> nearly = proves_dual_infeasible(z_try_, 1e-2) & open & running_;
+      for (int round = 0; round < 3 && any(nearly & running_); ++round) {
+        const MaskOf<T> proved = proves_dual_infeasible(z_try_, certificate_tolerance) & nearly & running_;
+        team_.for_each(n_, [&](int i) { z[i] = select(proved, z_try_[i], z[i]); });
+        finish(proved, QPStatus::dual_infeasible, iteration);
+        P.multiply_Q(team_, z_try_, [&](int i, const T& Qz) { rest_[i] = -Qz; });
+        if (p_) dense::multiply(team_, p_, n_, P.A, n_, z_try_, [&](int i, const T& Az) { nu_rest_[i] = -Az; });
+        each_side([&](int i) { w_rest_[i] = 0.0; });
+        newton_.solve(rest_, nu_rest_, w_rest_);
+        team_.for_each(n_, [&](int i) { z_try_[i] += rest_[i]; });
+      }
+    }
   }
 
   /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
-  void look_for_primal_certificate(T* nu, T* lambda, int iteration) {
-    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & running_;
+  void look_for_primal_certificate(const MaskOf<T>& open, T* nu, T* lambda, int iteration) {
+    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & open & running_;
     if (!any(nearly)) return;
     for (int round = 0; round < 2; ++round) {
       team_.for_each(n_, [&](int i) { rest_[i] = -rest_[i]; });
@@ -277,13 +295,13 @@ class InteriorPoint : public Iterate<T> {
   }
 
   /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
-  MaskOf<T> proves_dual_infeasible(const T* z) {
+  MaskOf<T> proves_dual_infeasible(const T* z, double tolerance) {
     T rest = 0.0;
     const auto add = [&](int, const T& x) { rest = max(rest, abs(x)); };  // one lane's largest: loops here run in order
     P.multiply_Q(OneThread{}, z, add);
     if (p_) dense::multiply(OneThread{}, p_, n_, P.A, n_, z, add);
     P.multiply_sides(OneThread{}, z, [&](int i, const T& Cz) { rest = max(rest, P.mask[i] * Cz); });
-    return proves(dot(n_, P.q, z), rest, norm(n_, z), certificate_tolerance);
+    return proves(dot(n_, P.q, z), rest, norm(n_, z), tolerance);
   }
 
   /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.
@@ -346,7 +364,7 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_unit_, *nu_unit_, *s_unit_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_try_, *q_unit_, *b_unit_, *d_unit_, *z_unit_, *nu_unit_, *s_unit_;
   T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

@@ -84,6 +84,12 @@ class Kkt {
     return least * limit > largest;
   }
 
+  /// The largest 1/h, h a pivot of H.
+  template <class Team>
+  F largest_inverse_pivot(const Team& team) const {
+    return team.template largest<F>(n_, F(0.0), [&](int i) { return diagonal_ ? H_[i] : H_[i * ld(n_) + i] * H_[i * ld(n_) + i]; });
+  }
+
   /// Whether Q is positive semidefinite up to rounding: one factorisation of Q + margin I, whose factors are lost.
   template <class Team>
   MaskOf<T> semidefinite(const Team& team) const {

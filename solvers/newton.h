@@ -36,6 +36,7 @@ class Newton {
   void factor(const T* w) {
     set_weights(w);
     kkt_.factor(team_, W_, regularization_, scratch_);
+    loses_digits_ = kkt_.largest_inverse_pivot(team_) > T(1e4);
   }
 
   /// In place: (r1, r2, t) becomes (dz, dnu, dlambda) of
@@ -47,7 +48,7 @@ class Newton {
     team_.for_each(n_, [&](int i) { r1[i] = b1_[i]; });
     team_.for_each(p_ + carried_, [&](int i) { dy_[i] = b2_[i]; });
     kkt_.solve(team_, r1, dy_);
-    refine(r1);
+    if (any(loses_digits_)) refine(r1);
     team_.for_each(p_, [&](int i) { r2[i] = dy_[i]; });
     rows_of_step(r1);
     team_.for_each(rows_, [&](int i) {
@@ -93,8 +94,8 @@ class Newton {
       dense::multiply(team_, p_, n_, P.A, n_, dz, [&](int i, const T& Adz) { e2_[i] = b2_[i] + regularization_ * dy_[i] - Adz; });
     }
     kkt_.solve(team_, e1_, e2_);
-    team_.for_each(n_, [&](int i) { dz[i] += e1_[i]; });
-    team_.for_each(p_ + carried_, [&](int i) { dy_[i] += e2_[i]; });
+    team_.for_each(n_, [&](int i) { dz[i] = select(loses_digits_, dz[i] + e1_[i], dz[i]); });
+    team_.for_each(p_ + carried_, [&](int i) { dy_[i] = select(loses_digits_, dy_[i] + e2_[i], dy_[i]); });
   }
 
   /// C dz; of carried rows from their duals, dy = w C dz + t, as w times the rounding of C dz would drown dlambda.
@@ -112,6 +113,7 @@ class Newton {
   const Team team_;
   const int n_, p_, rows_, first_, carried_;  // rows of C; the first one carried, and how many are
   const T* w_ = nullptr;
+  MaskOf<T> loses_digits_ = T(0.0) < T(1.0);  // whether H^-1 is so large that solves need refinement
   T *b1_, *e1_, *dy_, *b2_, *e2_, *W_, *t_, *Cdz_, *row_, *scratch_;
 };
 

@@ -24,7 +24,10 @@ struct Family {
   bool near_parallel = false, pairs = false, fixed = false, sums = false, degenerate = false, duplicates = false, dependent = false, free = false;
   bool many = false;                                        // m > n
   int rank = -1;                                            // of Q; -1: any
-  bool objective_units = false, row_units = false, variable_units = false;  // from 1e-8 to 1e8
+  bool objective_units = false, row_units = false, variable_units = false;
+
+  /// Units lie between 2^-x and 2^x: about 1e-8 to 1e8 for what is scaled, taken together.
+  int unit_exponent() const { return 26 / std::max(1, objective_units + row_units + variable_units); }
 };
 
 constexpr auto infeasible = QPStatus::primal_infeasible, unbounded = QPStatus::dual_infeasible;
@@ -264,7 +267,7 @@ class Maker {
     const auto units = [&](int size, bool scaled, const auto& says_nothing) {
       Values out(at(size), 1);
       for (std::size_t i = 0; i < out.size(); ++i) {
-        const double unit = scaled ? shape.power(26) : 1;
+        const double unit = scaled ? shape.power(f.unit_exponent()) : 1;
         if (!says_nothing(i)) out[i] = unit;
       }
       return out;
@@ -272,7 +275,7 @@ class Maker {
     const bool constant = zero(qp.q, 0, n_) && zero(qp.Q, 0, n_ * n_);
     return {units(n, f.variable_units, [&](std::size_t j) { return zero(qp.Q, j, n_, n_) && zero(qp.G, j, at(m), n_) && zero(qp.A, j, at(p), n_); }),
             units(m, f.row_units, [&](std::size_t i) { return zero(qp.G, i * n_, n_); }),
-            units(p, f.row_units, [&](std::size_t i) { return zero(qp.A, i * n_, n_); }), f.objective_units && !constant ? shape.power(26) : 1};
+            units(p, f.row_units, [&](std::size_t i) { return zero(qp.A, i * n_, n_); }), f.objective_units && !constant ? shape.power(f.unit_exponent()) : 1};
   }
 
   const Family& f;

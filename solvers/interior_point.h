@@ -18,7 +18,7 @@ class InteriorPoint : public Iterate<T> {
   InteriorPoint(const Problem<T, E>& problem, const Scaling<T>& scaling, const QPOptions& options, Workspace<T>& memory, Team team = {})
       : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
         factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
-    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_, &q_unit_, &z_try_}) *x = memory.take(n_);
+    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_, &rd_size_, &z_try_}) *x = memory.take(n_);
     for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &b_unit_, &nu_rest_, &nu_try_}) *x = memory.take(p_);
     for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &d_unit_, &w_rest_}) *x = memory.take(k_);
   }
@@ -116,7 +116,6 @@ class InteriorPoint : public Iterate<T> {
     team_.for_each(n_, [&](int i) { z_unit_[i] = dual_unit_ / scaling_.D[i]; });
     team_.for_each(p_, [&](int i) { nu_unit_[i] = r / scaling_.E[i]; });
     each_side([&](int i) { s_unit_[i] = r / scaling_.row(P, i % P.rows()); });
-    team_.for_each(n_, [&](int i) { q_unit_[i] = 1.0 / (1.0 + abs(P.q[i])); });
     team_.for_each(p_, [&](int i) { b_unit_[i] = 1.0 / (1.0 + abs(P.b[i])); });
     each_side([&](int i) { d_unit_[i] = 1.0 / (1.0 + abs(P.d[i])); });
     q_size_given_ = 1.0 + norm(n_, P.q, z_unit_);
@@ -182,9 +181,11 @@ class InteriorPoint : public Iterate<T> {
   /// Residuals and mu at the iterate. (K3)
   void residuals() {
     P.multiply_Q(team_, z, [&](int i, const T& Qz) { Qz_[i] = Qz; });
-    P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rd_[i] = Qz_[i] + P.q[i] + Cl; });
+    P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) {
+      rd_[i] = Qz_[i] + P.q[i] + Cl, rd_size_[i] = abs(Qz_[i]) + abs(P.q[i]) + abs(Cl);
+    });
     if (p_) {
-      dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rd_[i] += Anu; });
+      dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rd_[i] += Anu, rd_size_[i] += abs(Anu); });
       dense::multiply(team_, p_, n_, P.A, n_, z, [&](int i, const T& Az) { re_[i] = Az - P.b[i]; });
     }
     P.multiply_sides(team_, z, [&](int i, const T& Cz) { rp_[i] = P.mask[i] * (Cz + s[i] - P.d[i]); });
@@ -204,10 +205,11 @@ class InteriorPoint : public Iterate<T> {
     const T objective_now = dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z);
     objective = select(running_, objective_now * objective_unit_, objective);
     const T rounding = 1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda));
-    const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_)), dual = norm(n_, rd_, q_unit_);
+    const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_));
+    const T dual = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i]) / (1e-6 + min(rd_size_[i], 1e3 * (1.0 + abs(P.q[i])))); });
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
       return (primal <= tolerance + rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
-             (gap_now_ <= tolerance * (1.0 + 100.0 * abs(objective_now)));
+             (gap_now_ <= tolerance * (1e-3 + 100.0 * abs(objective_now)));
     };
     const double tolerance = options_.tolerance;
     const MaskOf<T> now = scaled(tolerance), nearly = scaled(100 * tolerance);
@@ -364,7 +366,7 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_try_, *q_unit_, *b_unit_, *d_unit_, *z_unit_, *nu_unit_, *s_unit_;
+  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_try_, *rd_size_, *b_unit_, *d_unit_, *z_unit_, *nu_unit_, *s_unit_;
   T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

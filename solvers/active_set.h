@@ -37,7 +37,7 @@ class ActiveSet : public Iterate<T> {
     for (int step = 0; any(running_) && step < max_steps; ++step) {
       collect();
       solve_for_duals();          // (K25)
-      const T theta = step < 6 ? (k_ <= n_ - p_ ? 0.2 : 0.35) : 0.5;
+      const T theta = k_ <= n_ - p_ ? (step < 10 ? 0.2 : 0.5) : step < 6 ? 0.35 : 0.5;  // measured: docs/solver.md
       running_ = running_ & correct_guess(theta);  // (K26)
       for (int l = 0; l < lanes_of<T>; ++l) iterations[l] += lane(running_, l);
     }

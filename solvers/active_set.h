@@ -15,7 +15,9 @@ template <class T, class E, class Team = OneThread>
 class ActiveSet : public Iterate<T> {
  public:
   /// Whether it is worth a try, by sizes alone: R, [rows, rows], must not cost more than a few interior-point steps.
-  static bool suits(const Sizes& sizes) { return sizes.rows() > 0 && sizes.rows() <= 4 * sizes.n && sizes.p < sizes.n; }
+  static bool suits(const Sizes& sizes) {
+    return sizes.rows() > 0 && sizes.rows() <= 4 * sizes.n && sizes.rows() <= 4096 && sizes.p < sizes.n;
+  }
 
   /// `kkt` has been factored with W = 0 and the rows of C carried. `kept` [kept_size()] is what the backward pass needs.
   ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, Workspace<T>& memory, T* kept, Team team = {})

@@ -36,6 +36,13 @@ struct Batch : Sizes {
   bool copies_matrices() const { return packs() && !shared_matrices(); }
 };
 
+/// Where each field's sides begin, in the order of Problem.
+struct SideBlocks {
+  std::int64_t lower, lower_g, upper, h;
+  explicit SideBlocks(const Batch& batch)
+      : lower(0), lower_g(batch.n * batch.bounds), upper(batch.high_side()), h(upper + batch.n * batch.bounds) {}
+};
+
 /// Checks and reads; throws Error naming the field, the rule and what was given.
 Batch read(const QP<Tensor>& qp);
 /// Throws the Error of the first number of a matrix that is not finite, if there is one.

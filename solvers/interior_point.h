@@ -255,7 +255,8 @@ class InteriorPoint : public Iterate<T> {
   void look_for_dual_certificates(const MaskOf<T>& open, int iteration) {
     for (const T* candidate : {static_cast<const T*>(z), static_cast<const T*>(dz_)}) {
       team_.for_each(n_, [&](int i) { z_try_[i] = candidate[i]; });
-      const MaskOf<T> nearly = proves_dual_infeasible(z_try_, 1e-2) & open & running_;
+      if (!any(open & running_ & (norm(n_, z_try_) > T(least_certificate)))) continue;
+      const MaskOf<T> nearly = proves_dual_infeasible(z_try_, 1e-2) & open & running_ & (norm(n_, z_try_) > T(least_certificate));
       for (int round = 0; round < 3 && any(nearly & running_); ++round) {
         const MaskOf<T> proved = proves_dual_infeasible(z_try_, certificate_tolerance) & nearly & running_;
         team_.for_each(n_, [&](int i) { z[i] = select(proved, z_try_[i], z[i]); });
@@ -271,7 +272,8 @@ class InteriorPoint : public Iterate<T> {
 
   /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
   void look_for_primal_certificate(const MaskOf<T>& open, T* nu, T* lambda, int iteration) {
-    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & open & running_;
+    if (!any(open & running_ & (max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate)))) return;
+    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & open & running_ & (max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate));
     if (!any(nearly)) return;
     for (int round = 0; round < 2; ++round) {
       team_.for_each(n_, [&](int i) { rest_[i] = -rest_[i]; });
@@ -357,6 +359,7 @@ class InteriorPoint : public Iterate<T> {
     move(z, dz_, n_), move(nu, dnu_, p_), move(s, ds_, k_), move(lambda, dlambda_, k_);
   }
 
+  static constexpr double least_certificate = 100;  // what diverges is soon larger than this
   static constexpr double certificate_tolerance = 1e-8, warm_distance = 1e-2;
 
   const Problem<T, E> P;

@@ -1,5 +1,4 @@
-// The public face of the solver: checks shapes and numbers, runs the batch on its device, says what failed, and
-// turns the solution of the adjoint system into the gradient of every parameter.
+// The public face of the solver: checks shapes and numbers, runs the batch on its device, and says what failed.
 #include "solvers/qp.h"
 
 #include "solvers/batch.h"
@@ -194,13 +193,6 @@ void raise_failures(const Batch& batch, const QPSolution& solution) {
        "; mend the problem, or pass .on_failure = OnFailure::report to get statuses instead");
 }
 
-/// Where each field's sides begin, in the order of Problem.
-struct SideBlocks {
-  std::int64_t lower, lower_g, upper, h;
-  explicit SideBlocks(const Batch& batch)
-      : lower(0), lower_g(batch.n * batch.bounds), upper(batch.high_side()), h(upper + batch.n * batch.bounds) {}
-};
-
 /// An earlier solution, to begin at; absent duals are 0.
 Iterates read_start(const Batch& batch, const QPSolution& earlier) {
   const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
@@ -241,6 +233,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   check(options.tolerance > 0 && options.tolerance < 1, "argmin: tolerance must lie in (0, 1); got ", options.tolerance);
   check(options.max_iterations > 0, "argmin: max_iterations must be positive; got ", options.max_iterations);
   check(options.regularization >= 0 && options.regularization < 1, "argmin: regularization must lie in [0, 1); got ", options.regularization);
+  check(options.threads >= 0 && options.threads <= 1024, "argmin: threads must lie in [0, 1024], 0 for as many as threads() says; got ", options.threads);
   const Batch batch = read(qp);
   const auto count = static_cast<std::size_t>(batch.count);
   const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
@@ -268,136 +261,6 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
     solution.factors = std::move(factors);
   }
   return solution;
-}
-
-namespace {
-
-// ---- the gradient of every parameter --------------------------------------------------------------------------------
-
-/// A gradient [count, size] in the shape and dtype of the parameter x: summed over what was shared.
-Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::int64_t width, std::int64_t first, std::int64_t size,
-                    double sign, const Tensor& x) {
-  Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
-  double* y = static_cast<double*>(out.data());
-  for (std::int64_t e = 0; e < batch.count; ++e)
-    for (std::int64_t i = 0; i < size; ++i) y[e * size + i] = sign * values[static_cast<std::size_t>(e * width + first + i)];
-  const Tensor all({batch.count, size}, float64, std::move(out));
-  const Shape target = x.rank() >= 1 ? x.shape() : Shape{1};
-  return sum_to(all, x.rank() == 2 ? target : Shape{1, target[0]}).reshape(x.shape()).to(x.dtype());
-}
-
-struct View {  // columns of a [count, width] array
-  const double* data;
-  std::int64_t width;
-  const double* row(std::int64_t e) const { return data + e * width; }
-};
-
-/// The rows of a [count, width] view next to each other, as a matrix for gemm: [count, size].
-std::vector<double> packed(const Batch& batch, View x, std::int64_t size) {
-  std::vector<double> out(static_cast<std::size_t>(batch.count * size));
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.row(e), size, out.data() + e * size);
-  return out;
-}
-
-/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (one product of matrices), else each.
-/// x, u [count, rows]; y, v [count, columns]. In the shape and dtype of `parameter`.
-Tensor outer_products(const Batch& batch, View x, View y, View u, View v, std::int64_t rows, std::int64_t columns, double scale,
-                      const Tensor& parameter) {
-  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, size = rows * columns;
-  Buffer out(static_cast<std::size_t>(matrices * size) * sizeof(double), Device::cpu);
-  double* g = static_cast<double*>(out.data());
-  if (matrices == 1) {  // [rows, 2 count] times [2 count, columns]
-    std::vector<double> left = packed(batch, x, rows), right = packed(batch, y, columns);
-    const std::vector<double> more_left = packed(batch, u, rows), more_right = packed(batch, v, columns);
-    left.insert(left.end(), more_left.begin(), more_left.end());
-    right.insert(right.end(), more_right.begin(), more_right.end());
-    backend(Device::cpu).gemm(float64, {.m = rows, .n = columns, .k = 2 * batch.count, .transpose_a = true}, left.data(), right.data(), g);
-    for (std::int64_t i = 0; i < size; ++i) g[i] *= scale;
-  } else {
-#pragma omp parallel for schedule(static) num_threads(threads()) if (matrices * size > 32768 && threads() > 1)
-    for (std::int64_t e = 0; e < matrices; ++e)
-      for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j)
-          g[e * size + i * columns + j] = scale * (x.row(e)[i] * y.row(e)[j] + u.row(e)[i] * v.row(e)[j]);
-  }
-  return Tensor(parameter.shape(), float64, std::move(out)).to(parameter.dtype());
-}
-
-/// dQ of a diagonal or a multiple of I: dz * z, summed to the parameter.
-Tensor diagonal_gradient(const Batch& batch, const std::vector<double>& dz, const std::vector<double>& z, const Tensor& Q) {
-  std::vector<double> product(dz.size());
-  for (std::size_t i = 0; i < dz.size(); ++i) product[i] = dz[i] * z[i];
-  const Tensor all = from({batch.count, 1, batch.n}, product);
-  Shape target{1, 1, 1};
-  for (int d = 0; d < Q.rank(); ++d) target[3 - Q.rank() + d] = Q.size(d);
-  return sum_to(all, target).reshape(Q.shape()).to(Q.dtype());
-}
-
-void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
-  if (!seed.defined()) return;
-  check(seed.numel() == batch.count * size, "vjp: the seed of ", what, " must be [", batch.count, ", ", size, "]; got ", seed.shape());
-  const std::vector<double> values = seed.to_vector<double>();
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
-}
-
-/// Elements that were not solved have no derivative: 0.
-void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) {
-  for (std::int64_t e = 0; e < batch.count; ++e) {
-    if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
-    std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
-    std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);
-  }
-}
-
-/// The duals of G's rows, both sides in one: those of G z <= h minus those of lower_g <= G z. [count, m]
-std::vector<double> row_duals(const Batch& batch, const std::vector<double>& lambda) {
-  const SideBlocks side(batch);
-  std::vector<double> out(static_cast<std::size_t>(batch.count * batch.m));
-  for (std::int64_t e = 0; e < batch.count; ++e)
-    for (std::int64_t i = 0; i < batch.m; ++i) {
-      const double* own = lambda.data() + e * batch.sides() + i;
-      out[static_cast<std::size_t>(e * batch.m + i)] = (batch.high ? own[side.h] : 0) - (batch.low ? own[side.lower_g] : 0);
-    }
-  return out;
-}
-
-}  // namespace
-
-QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& seed, const QPFlags& wanted) {
-  check(solution.factors != nullptr, "vjp: the solution holds no factors; solve with .differentiable = true");
-  const Batch batch = read(qp);
-  const Iterates& at = solution.factors->solution;
-  const std::int64_t n = batch.n, p = batch.p, m = batch.m, k = batch.sides();
-  const SideBlocks side(batch);
-  check(solution.status.size() == static_cast<std::size_t>(batch.count) && at.z.size() == static_cast<std::size_t>(batch.count * n) &&
-        at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
-        "vjp: the solution is of another problem; its sizes differ");
-
-  Iterates d{std::vector<double>(at.z.size()), std::vector<double>(at.nu.size()), {}, std::vector<double>(at.lambda.size())};
-  add_seed(batch, "z", seed.z, n, 0, n, d.z);
-  add_seed(batch, "nu", seed.nu, p, 0, p, d.nu);
-  if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, side.lower, n, d.lambda);
-  if (batch.field.upper) add_seed(batch, "dual_upper", seed.dual_upper, k, side.upper, n, d.lambda);
-  if (batch.field.lower_g) add_seed(batch, "dual_lower_g", seed.dual_lower_g, k, side.lower_g, m, d.lambda);
-  if (batch.field.h) add_seed(batch, "lambda", seed.lambda, k, side.h, m, d.lambda);
-  adjoint_cpu(batch, *solution.factors, d);
-  drop_unsolved(batch, solution, d);
-
-  const auto want = [&](std::size_t i) { return wanted[i] && fields(qp)[i]->defined(); };
-  const View z{at.z.data(), n}, dz{d.z.data(), n}, nu{at.nu.data(), p}, dnu{d.nu.data(), p};
-  const std::vector<double> y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
-  const View lambda{y.data(), m}, dlambda{dy.data(), m};
-  QP<Tensor> g;
-  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, n, n, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
-  if (want(1)) g.q = as_parameter(batch, d.z, n, 0, n, 1, qp.q);                                     // (K20)
-  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, m, n, 1, qp.G);                   // (K21)
-  if (want(3)) g.h = as_parameter(batch, d.lambda, k, side.h, m, -1, qp.h);                           // (K20)
-  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, p, n, 1, qp.A);                           // (K21)
-  if (want(5)) g.b = as_parameter(batch, d.nu, p, 0, p, -1, qp.b);                                   // (K20)
-  if (want(6)) g.lower = as_parameter(batch, d.lambda, k, side.lower, n, 1, qp.lower);                     // (K22)
-  if (want(7)) g.upper = as_parameter(batch, d.lambda, k, side.upper, n, -1, qp.upper);                  // (K22)
-  if (want(8)) g.lower_g = as_parameter(batch, d.lambda, k, side.lower_g, m, 1, qp.lower_g);              // (K22)
-  return g;
 }
 
 }  // namespace optnet

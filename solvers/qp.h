@@ -43,7 +43,7 @@ enum class OnFailure : std::uint8_t { raise, report };
 
 struct QPOptions {
   double tolerance = 1e-9;        // on residuals and gap, times 1 + the size of the data
-  int max_iterations = 100;
+  int max_iterations = 200;
   double regularization = 1e-9;   // rho = delta of (K4)
   int threads = 0;                // 0: as many as threads() says; the answer does not depend on it
   bool active_set = true;         // guess the active set first, where the problem suits it

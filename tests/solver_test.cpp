@@ -646,6 +646,7 @@ TEST_CASE("input that makes no sense is refused by name", "[qp]") {
   check_refused({.Q = number(1), .q = q}, "tolerance must lie in (0, 1); got 0", {.tolerance = 0});
   check_refused({.Q = number(1), .q = q}, "max_iterations must be positive", {.max_iterations = 0});
   check_refused({.Q = number(1), .q = q}, "regularization must lie in [0, 1); got -1", {.regularization = -1});
+  check_refused({.Q = number(1), .q = q}, "threads must lie in [0, 1024], 0 for as many as threads() says; got -2", {.threads = -2});
   const QP<Tensor> qp{.Q = number(1), .q = q};
   CHECK_THROWS_WITH(vjp(qp, solve(qp), {.z = q}), Contains(".differentiable = true"));
 }

@@ -112,7 +112,8 @@ $(build)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(compile_cu) -MMD -MP -c -o $@ $<
 
-# Catch2's own code is large: it is compiled once, without optimisation.
+# Tests are compiled once and run once: optimising them would cost more than it saves.
+$(tests): flags += -O1
 $(build)/tests/main.cpp.o: flags += -O0
 
 -include $(wildcard $(build)/*/*.d)

@@ -255,10 +255,11 @@ class InteriorPoint : public Iterate<T> {
   void look_for_dual_certificates(const MaskOf<T>& open, int iteration) {
     for (const T* candidate : {static_cast<const T*>(z), static_cast<const T*>(dz_)}) {
       team_.for_each(n_, [&](int i) { z_try_[i] = candidate[i]; });
-      if (!any(open & running_ & (norm(n_, z_try_) > T(least_certificate)))) continue;
-      const MaskOf<T> nearly = proves_dual_infeasible(z_try_, 1e-2) & open & running_ & (norm(n_, z_try_) > T(least_certificate));
+      const MaskOf<T> large = norm(n_, z_try_) > T(least_certificate), asked = open & running_ & large;
+      if (!any(asked)) continue;
+      const MaskOf<T> near = proves_dual_infeasible(z_try_, 1e-2), nearly = near & asked;
       for (int round = 0; round < 3 && any(nearly & running_); ++round) {
-        const MaskOf<T> proved = proves_dual_infeasible(z_try_, certificate_tolerance) & nearly & running_;
+        const MaskOf<T> holds = proves_dual_infeasible(z_try_, certificate_tolerance), proved = holds & nearly & running_;
         team_.for_each(n_, [&](int i) { z[i] = select(proved, z_try_[i], z[i]); });
         finish(proved, QPStatus::dual_infeasible, iteration);
         P.multiply_Q(team_, z_try_, [&](int i, const T& Qz) { rest_[i] = -Qz; });
@@ -272,8 +273,9 @@ class InteriorPoint : public Iterate<T> {
 
   /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
   void look_for_primal_certificate(const MaskOf<T>& open, T* nu, T* lambda, int iteration) {
-    if (!any(open & running_ & (max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate)))) return;
-    const MaskOf<T> nearly = proves_primal_infeasible(nu, lambda, 1e-2) & open & running_ & (max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate));
+    const MaskOf<T> large = max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate), asked = open & running_ & large;
+    if (!any(asked)) return;
+    const MaskOf<T> near = proves_primal_infeasible(nu, lambda, 1e-2), nearly = near & asked;
     if (!any(nearly)) return;
     for (int round = 0; round < 2; ++round) {
       team_.for_each(n_, [&](int i) { rest_[i] = -rest_[i]; });
@@ -282,7 +284,7 @@ class InteriorPoint : public Iterate<T> {
       newton_.solve(rest_, nu_rest_, w_rest_);
       team_.for_each(p_, [&](int i) { nu[i] += nu_rest_[i]; });
       each_side([&](int i) { lambda[i] = P.mask[i] * max(lambda[i] + w_rest_[i], T(0.0)); });
-      const MaskOf<T> proved = proves_primal_infeasible(nu, lambda, certificate_tolerance) & nearly & running_;
+      const MaskOf<T> holds = proves_primal_infeasible(nu, lambda, certificate_tolerance), proved = holds & nearly & running_;
       team_.for_each(p_, [&](int i) { this->nu[i] = select(proved, nu[i], this->nu[i]); });
       each_side([&](int i) { this->lambda[i] = select(proved, lambda[i], this->lambda[i]); });
       finish(proved, QPStatus::primal_infeasible, iteration);

@@ -7,6 +7,7 @@
 
 #include "solvers/kkt.h"
 
+#include <cstdio>
 #include <vector>
 
 namespace optnet {
@@ -36,13 +37,16 @@ class ActiveSet : public Iterate<T> {
   /// conditions (K2) hold in the original data.
   MaskOf<T> solve(const QPOptions& options) {
     begin();
-    for (int step = 0; any(running_) && step < max_steps; ++step) {
+    for (int step = 0; any(running_) && step < max_steps && step < options.max_iterations; ++step) {
       collect();
       solve_for_duals();          // (K25)
       const T theta = k_ <= n_ - p_ ? (step < 10 ? 0.2 : 0.5) : step < 6 ? 0.35 : 0.5;  // measured: docs/solver.md
       running_ = running_ & correct_guess(theta);  // (K26)
       for (int l = 0; l < lanes_of<T>; ++l) iterations[l] += lane(running_, l);
+      if (options.verbose) print(step);
     }
+    for (int l = 0; l < lanes_of<T>; ++l)
+      if (lane(running_, l)) give_up(l);  // its last guess was never factored, and must not be kept
     finish();
     for (int round = 0;; ++round) {
       residuals();
@@ -117,9 +121,10 @@ class ActiveSet : public Iterate<T> {
     kkt_.solve(team_, z, nu);
     P.multiply_rows(team_, z, [&](int i, const T& Cz) { c0_[i] = Cz; });
     const E* R = kkt_.R();
+    const T largest = team_.template largest<T>(k_, T(0.0), [&](int i) { return T(R[i * kkt_.ldR() + i]); });
     team_.for_each(k_, [&](int i) {
       const T r = R[i * kkt_.ldR() + i];
-      scale_[i] = select(r > T(1e-14), 1.0 / sqrt(max(r, T(1e-300))), T(0.0));
+      scale_[i] = select(r > 1e-14 * largest, 1.0 / sqrt(max(r, T(1e-300))), T(0.0));
       active_[i] = select(low(i) == high(i), T(1.0), active_[i]);
     });
     measure();
@@ -153,6 +158,15 @@ class ActiveSet : public Iterate<T> {
       for (int i = 0; i < k_; ++i) count += lane(active_[i], l) != 0;
       for (int i = 0; i < k_ && count > n_ - p_; ++i)
         if (lane(low(i), l) != lane(high(i), l)) set_lane(active_[i], l, 0);
+    }
+  }
+
+  /// A line on standard error, of the first problem that is not settled.
+  void print(int step) const {
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      if (!lane(running_, l)) continue;
+      std::fprintf(stderr, "active set, step %d: %d rows, worst violation %.2e\n", step + 1, count_[l], lane(worst_, l));
+      return;
     }
   }
 
@@ -200,8 +214,8 @@ class ActiveSet : public Iterate<T> {
   /// much as the worst. All at once would overshoot where there are more rows than dimensions. Returns who changed.
   MaskOf<T> correct_guess(const T& theta) {
     const auto violation = [&](int i) { return select(active_[i] == T(0.0), scale_[i] * max(low(i) - c_[i], c_[i] - high(i)), T(0.0)); };
-    const T worst = team_.template largest<T>(k_, T(0.0), violation);
-    const T least = max(theta * worst, tiny * c_size_);
+    worst_ = team_.template largest<T>(k_, T(0.0), violation);
+    const T least = max(theta * worst_, tiny * c_size_);
     const T y_size = team_.template largest<T>(k_, T(0.0), [&](int i) { return abs(y_[i]) / max(scale_[i], T(1e-300)); });
     MaskOf<T> changed = T(1.0) < T(0.0);
     for (int i = 0; i < k_; ++i) {
@@ -217,7 +231,9 @@ class ActiveSet : public Iterate<T> {
 
   /// z = z0 - P C'y
   void finish() {
-    confirmed_ = confirmed_ & !running_;
+    team_.for_each(k_, [&](int i) {  // the dual of a fixed row belongs to the side of its sign
+      active_[i] = select(low(i) == high(i), select(y_[i] < T(0.0), T(-1.0), T(1.0)), active_[i]);
+    });
     P.multiply_rows_transposed(team_, y_, [&](int i, const T& x) { u_[i] = x; });
     team_.for_each(p_, [&](int i) { unu_[i] = 0.0; });
     kkt_.solve(team_, u_, unu_);
@@ -243,7 +259,7 @@ class ActiveSet : public Iterate<T> {
 
   /// The solution's slacks and duals, its residuals, and whether each of these is small beside the numbers it is made of.
   MaskOf<T> judge(double tolerance) {
-    const T z_size = norm(n_, z), rounding = 1e-14 * norm(n_, dual_size_);
+    const T z_size = norm(n_, z), y_size = norm(k_, y_), rounding = 1e-14 * norm(n_, dual_size_);
     MaskOf<T> good = T(0.0) < T(1.0);
     gap = 0.0, primal_residual = 0.0, dual_residual = norm(n_, r1_);
     const auto violated = [&](const T& by, const T& size) { primal_residual = max(primal_residual, by), good = good & (by <= tolerance * size); };
@@ -255,6 +271,7 @@ class ActiveSet : public Iterate<T> {
       s[at] = select(mask > T(0.0), max(slack, T(0.0)), T(1.0));
       s[at] = select((own > T(0.0)) & (dual > T(0.0)), T(0.0), s[at]);
       lambda[at] = mask * own * max(dual, T(0.0));
+      good = good & (own * (1.0 - free) * max(-dual, T(0.0)) <= T(1e-10) * y_size);
       violated(mask * max(-slack, own * (1.0 - free) * slack), abs(P.d[at]) + C_size_[i] * z_size);
       gap += lambda[at] * abs(slack) * mask;
     };
@@ -281,8 +298,8 @@ class ActiveSet : public Iterate<T> {
   std::vector<int> index_;  // [lanes, rows + 1]
   int count_[lanes_of<T>], size_ = 0;
   T *y_, *c_, *c0_, *scale_, *r1_, *r2_, *r3_, *u_, *unu_, *t_, *dual_size_, *A_size_, *C_size_;
-  T c_size_;
-  MaskOf<T> running_, confirmed_;
+  T c_size_, worst_;
+  MaskOf<T> running_ = T(1.0) < T(0.0), confirmed_ = T(1.0) < T(0.0);
 };
 
 }  // namespace optnet

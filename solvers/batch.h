@@ -75,6 +75,9 @@ struct SharedMatrices {
 /// What solve() keeps for vjp(): the solution in double, and the factors there, in packs or one by one.
 struct QPFactors {
   Iterates solution;
+  Sizes sizes;                 // of the problem solved, and whether it shares its matrices
+  bool shares = false;
+  int threads = 0;
   std::vector<double> shared;  // Kkt's, with the rows of C, where the batch shares its matrices
   SharedMatrices scaled;
   double regularization = 0;   // what the interior point's factors were made with

@@ -20,7 +20,7 @@ namespace optnet::dense {
 /// A leading dimension for rows of `columns` packs, off the powers of two, at which rows would share cache sets.
 inline int leading_dimension(int columns) { return columns % 16 == 0 ? columns + 1 : columns; }
 
-/// Whether the library does it: plain doubles, and enough of them that the call is worth its price.
+/// Whether the library does it: plain doubles, which are used for large problems.
 template <class T, class E>
 inline constexpr bool library = std::is_same_v<T, double> && std::is_same_v<E, double>;
 
@@ -193,7 +193,7 @@ inline bool library_cholesky(int rows, int n, double* A, int ld) {
   thread_local std::vector<double> diagonal;  // grows once
   diagonal.resize(static_cast<std::size_t>(n));
   for (int i = 0; i < n; ++i) diagonal[i] = A[i * ld + i];
-  if (LAPACKE_dpotrf_work(LAPACK_ROW_MAJOR, 'L', n, A, ld) != 0) {
+  if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', n, A, ld) != 0) {  // the same memory, without a copy
     for (int i = 0; i < n; ++i) {
       for (int k = 0; k < i; ++k) A[i * ld + k] = A[k * ld + i];
       A[i * ld + i] = diagonal[i];

@@ -49,7 +49,7 @@ class InteriorPoint : public Iterate<T> {
       direction();
       const T length = min(T(1.0), max(T(0.99), min(1.0 - mu_, T(1 - 1e-6))) * longest_step());
       if (options_.verbose) print(iteration, sigma, length);
-      step(length);
+      step(length, iteration);
     }
   }
 
@@ -204,11 +204,12 @@ class InteriorPoint : public Iterate<T> {
     gap = select(running_, gap_now_ * objective_unit_, gap);
     const T objective_now = dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z);
     objective = select(running_, objective_now * objective_unit_, objective);
-    const T rounding = 1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda));
+    const T z_rounding = min(1e-15 * norm(n_, z), T(10 * options_.tolerance));
+    const T rounding = min(1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda)), T(10 * options_.tolerance));
     const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_));
     const T dual = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i]) / (1e-6 + min(rd_size_[i], 1e3 * (1.0 + abs(P.q[i])))); });
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
-      return (primal <= tolerance + rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
+      return (primal <= tolerance + z_rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
              (gap_now_ <= tolerance * (1e-3 + 100.0 * abs(objective_now)));
     };
     const double tolerance = options_.tolerance;
@@ -219,7 +220,7 @@ class InteriorPoint : public Iterate<T> {
     nearly_within_ = select(nearly & (mu_ <= T(1e-3 * tolerance)), nearly_within_ + 1.0, T(0.0));
     finish(now & (given | (within_ > T(3.0))), QPStatus::solved, iteration);
     finish(nearly_within_ > T(5.0), QPStatus::solved, iteration);
-    if (iteration > 0) look_for_certificates(running_ & (primal > tolerance + rounding), running_ & (dual > tolerance + rounding), iteration);
+    if (iteration > 0) look_for_certificates(running_ & (primal > T(tolerance)), running_ & (dual > T(tolerance)), iteration);
     if (iteration >= options_.max_iterations) finish(now, QPStatus::solved, iteration), finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
   }
 
@@ -352,9 +353,9 @@ class InteriorPoint : public Iterate<T> {
   }
 
   /// Moves the running lanes; one whose direction is not finite stops where it is.
-  void step(const T& length) {
+  void step(const T& length, int iteration) {
     const T size = sum_of_sizes(n_, dz_) + sum_of_sizes(p_, dnu_) + sum_of_sizes(k_, dlambda_) + sum_of_sizes(k_, ds_);
-    finish(!(size < T(1e100)), QPStatus::numerical, 0);
+    finish(!(size < T(1e100)), QPStatus::numerical, iteration);
     const auto move = [&](T* x, const T* dx, int count) {
       team_.for_each(count, [&](int i) { x[i] = select(running_, x[i] + length * dx[i], x[i]); });
     };

@@ -101,7 +101,7 @@ class Loader {
   /// z'Qz sees only the symmetric part of Q. (read() saw to that of matrices used in place.)
   T* symmetric(T* Q) const {
     for (int i = 0; Q && i < batch_.n; ++i)
-      for (int j = 0; j < i; ++j) Q[i * batch_.n + j] = Q[j * batch_.n + i] = 0.5 * (Q[i * batch_.n + j] + Q[j * batch_.n + i]);
+      for (int j = 0; j < i; ++j) Q[i * batch_.n + j] = Q[j * batch_.n + i] = 0.5 * Q[i * batch_.n + j] + 0.5 * Q[j * batch_.n + i];
     return Q;
   }
 

@@ -18,7 +18,7 @@ struct Sizes {
   int rows() const { return n * bounds + m; }
   int sides() const { return rows() * (low + high); }
   int high_side() const { return rows() * low; }    // low sides come first, then the high ones
-  bool diagonal() const { return !Q_dense && m == 0; }  // whether H of (K7) will be
+  friend bool operator==(const Sizes&, const Sizes&) = default;
 };
 
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.

@@ -58,7 +58,7 @@ Tensor symmetric(const Tensor& Q) {
   bool differs = false;
   for (std::int64_t e = 0; e < count; ++e, q += n * n, y += n * n)
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t j = 0; j < n; ++j) y[i * n + j] = 0.5 * (q[i * n + j] + q[j * n + i]), differs |= q[i * n + j] != q[j * n + i];
+      for (std::int64_t j = 0; j < n; ++j) y[i * n + j] = 0.5 * q[i * n + j] + 0.5 * q[j * n + i], differs |= q[i * n + j] != q[j * n + i];
   return differs ? Tensor(Q.shape(), float64, std::move(out)) : Q;
 }
 
@@ -152,7 +152,7 @@ std::int64_t indefinite_column(const Batch& batch, std::int64_t e) {
   if (!batch.field.Q) return -1;
   const std::int64_t n = batch.n;
   const auto Q = [&](std::int64_t i, std::int64_t j) {
-    return batch.Q_dense ? batch.field.Q(e, i * n + j) : i == j ? batch.field.Q(e, i) : 0;
+    return batch.Q_dense ? 0.5 * batch.field.Q(e, i * n + j) + 0.5 * batch.field.Q(e, j * n + i) : i == j ? batch.field.Q(e, i) : 0;
   };
   double size = 1e-300;
   for (std::int64_t i = 0; i < n; ++i) size = std::max(size, std::abs(Q(i, i)));
@@ -193,9 +193,11 @@ void raise_failures(const Batch& batch, const QPSolution& solution) {
        "; mend the problem, or pass .on_failure = OnFailure::report to get statuses instead");
 }
 
-/// An earlier solution, to begin at; absent duals are 0.
+/// An earlier solution, to begin at; absent duals are 0, and so is all of an element that was not solved.
 Iterates read_start(const Batch& batch, const QPSolution& earlier) {
   const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
+  check(earlier.status.size() == static_cast<std::size_t>(batch.count), "argmin: warm_start must be a solution of this problem's shape; got one of ",
+        earlier.status.size(), " problems for ", batch.count);
   const auto zeros = [&](std::int64_t size) { return std::vector<double>(static_cast<std::size_t>(batch.count * size)); };
   Iterates start{zeros(n), zeros(p), {}, zeros(k)};
   const auto copy = [&](const char* what, const Tensor& x, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
@@ -204,7 +206,7 @@ Iterates read_start(const Batch& batch, const QPSolution& earlier) {
           " for [", batch.count, ", ", size, "]");
     const std::vector<double> values = x.to(float64).to_vector<double>();
     for (std::int64_t e = 0; e < batch.count; ++e)
-      for (std::int64_t i = 0; i < size; ++i) {
+      for (std::int64_t i = 0; i < size && earlier.status[static_cast<std::size_t>(e)] == QPStatus::solved; ++i) {
         const double value = values[static_cast<std::size_t>(e * size + i)];
         check(std::isfinite(value), "argmin: warm_start must be finite; got ", what, ' ', value, " in problem ", e, " of ", batch.count);
         out[static_cast<std::size_t>(e * width + first + i)] = value;
@@ -257,7 +259,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   if (batch.field.h) solution.lambda = columns(batch, at.lambda, k, side.h, batch.m);
   if (options.differentiable) {
     // The products of (K21) need the solution in full precision.
-    factors->solution = std::move(at);
+    factors->solution = std::move(at), factors->sizes = batch, factors->shares = batch.shared_matrices(), factors->threads = options.threads;
     solution.factors = std::move(factors);
   }
   return solution;

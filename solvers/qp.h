@@ -42,12 +42,12 @@ const char* name(QPStatus);
 enum class OnFailure : std::uint8_t { raise, report };
 
 struct QPOptions {
-  double tolerance = 1e-9;        // on residuals and gap, times 1 + the size of the data
+  double tolerance = 1e-9;        // on residuals and gap, beside the size of the data; 100 times that where rounding allows no better
   int max_iterations = 200;
   double regularization = 1e-9;   // rho = delta of (K4)
   int threads = 0;                // 0: as many as threads() says; the answer does not depend on it
   bool active_set = true;         // guess the active set first, where the problem suits it
-  bool verbose = false;           // a line an iteration on standard error, of the worst problem still running
+  bool verbose = false;           // a line an iteration on standard error, of a problem still running
   OnFailure on_failure = OnFailure::raise;  // or report: statuses instead of an error
   bool differentiable = false;    // keep what vjp() needs
   std::shared_ptr<const struct QPSolution> warm_start = nullptr;  // of a problem of the same shape, to begin at

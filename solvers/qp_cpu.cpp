@@ -23,6 +23,13 @@ void fetch(const double* in, int count, int l, T* x) {
   for (int i = 0; i < count; ++i) set_lane(x[i], l, in[i]);
 }
 
+/// A thread's memory, kept from call to call.
+template <class T>
+Workspace<T>& own_workspace() {
+  static thread_local Workspace<T> memory;
+  return memory;
+}
+
 /// run(pack, its elements, workspace) for all packs of a list of elements, shared out among threads; each thread keeps
 /// its workspace. A last pack that is not full repeats its last element.
 template <class T, class Run>
@@ -31,7 +38,7 @@ void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run
   const int team = static_cast<int>(std::min<std::int64_t>(team_of ? team_of : threads(), packs));
 #pragma omp parallel for schedule(dynamic) num_threads(team) if (team > 1)
   for (std::int64_t pack = 0; pack < packs; ++pack) {
-    static thread_local Workspace<T> memory;
+    Workspace<T>& memory = own_workspace<T>();
     memory.reset();
     std::int64_t lanes[lanes_of<T>];
     for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(std::min(pack * lanes_of<T> + l, count - 1))];
@@ -211,7 +218,7 @@ class Backward {
   void active_set(const std::vector<char>& solved) {
     const bool shared = batch_.shared_matrices();
     const int rows = batch_.rows(), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A);
-    for_packs<T>(kept_.active.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+    for_packs<T>(kept_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
       const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load(false);
       T* kept = kept_.active.pack(pack);
       E* own = nullptr;
@@ -247,10 +254,12 @@ class Backward {
 
   void interior_point() {
     const int size = Newton<T, E>::size(batch_);
-    for_packs<T>(kept_.interior.elements, 0, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+    for_packs<T>(kept_.interior.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
       T* kept = kept_.interior.pack(pack);
-      const Scaling<T> by(kept + size, batch_);
-      Adjoint<T, E> adjoint(Loader<T, E>(batch_, lanes, memory).load_scaled(factors_.scaled, kept + size, true), kept, factors_.regularization, memory);
+      T* scaling = memory.take(Scaling<T>::size(batch_));
+      std::copy_n(kept + size, Scaling<T>::size(batch_), scaling);
+      const Scaling<T> by(scaling, batch_);
+      Adjoint<T, E> adjoint(Loader<T, E>(batch_, lanes, memory).load_scaled(factors_.scaled, scaling, true), kept, factors_.regularization, memory);
       const Iterates& at = factors_.solution;
       for (int l = 0; l < lanes_of<T>; ++l) {
         const std::int64_t e = lanes[l];

@@ -144,3 +144,41 @@ TEST_CASE("an element's answer is the same, bit for bit, whether its matrices ar
     CHECK(answer(mixed, 3) == expected);
   }
 }
+
+TEST_CASE("the dual of a fixed row, and its gradient, belong to the side of its sign", "[qp]") {
+  for (const double q : {1.0, -1.0})
+    for (const bool row : {false, true}) {
+      const Tensor limit = full({1}, 0.3, float64), one = ones({1}, float64);
+      QP<Tensor> qp{.Q = full({}, 1, float64), .q = full({1}, q, float64)};
+      if (row) qp.G = ones({1, 1}, float64), qp.h = limit, qp.lower_g = limit;
+      else qp.lower = limit, qp.upper = limit;
+      const QPSolution s = solve(qp, {.differentiable = true});
+      const QPSeed low = row ? QPSeed{.dual_lower_g = one} : QPSeed{.dual_lower = one}, high = row ? QPSeed{.lambda = one} : QPSeed{.dual_upper = one};
+      // z = 0.3, and the dual of the side that holds is |0.3 + q|
+      CHECK(vjp(qp, s, low).q.to_vector<double>()[0] == Approx(q > 0 ? 1 : 0));
+      CHECK(vjp(qp, s, high).q.to_vector<double>()[0] == Approx(q > 0 ? 0 : -1));
+    }
+}
+
+TEST_CASE("a neighbour whose active set never settles changes no gradient", "[qp]") {
+  Dice r{std::mt19937_64{11}};
+  const int n = 4, m = 16, count = 24;
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<double> G, h, q;
+    for (int e = 0; e < count; ++e) {
+      for (int i = 0; i < m * n; ++i) G.push_back(r.normal());
+      for (int i = 0; i < m; ++i) h.push_back(e % 3 ? r.uniform(0.1, 1.1) : 0);  // every third element: all rows meet at 0
+      for (int i = 0; i < n; ++i) q.push_back(3 * r.normal());
+    }
+    const QP<Tensor> qp{.Q = full({}, 1, float64), .q = from({count, n}, q), .G = from({count, m, n}, G), .h = from({count, m}, h)};
+    const Tensor seed = ones({count, n}, float64);
+    const QP<Tensor> all = vjp(qp, solve(qp, {.differentiable = true}), {.z = seed});
+    for (int e = 0; e < count; ++e) {
+      const QP<Tensor> one{.Q = qp.Q, .q = slice(qp.q, 0, e, e + 1), .G = slice(qp.G, 0, e, e + 1), .h = slice(qp.h, 0, e, e + 1)};
+      const QP<Tensor> alone = vjp(one, solve(one, {.differentiable = true}), {.z = slice(seed, 0, e, e + 1)});
+      INFO("trial " << trial << ", element " << e);
+      CHECK(alone.q.to_vector<double>() == slice(all.q, 0, e, e + 1).to_vector<double>());
+      CHECK(alone.h.to_vector<double>() == slice(all.h, 0, e, e + 1).to_vector<double>());
+    }
+  }
+}

@@ -47,7 +47,7 @@ void divide_by_mean(int count, E* x) {
   for (int l = 0; l < lanes_of<E>; ++l) {
     int sum = 0, terms = 0;
     for (int j = 0; j < count; ++j)
-      if (lane(x[j], l) > 0) sum += std::ilogb(lane(x[j], l)), ++terms;
+      if (lane(x[j], l) > 0 && std::isfinite(lane(x[j], l))) sum += std::ilogb(lane(x[j], l)), ++terms;
     const double factor = std::ldexp(1.0, terms ? -sum / terms : 0);
     for (int j = 0; j < count; ++j) set_lane(x[j], l, factor * lane(x[j], l));
   }

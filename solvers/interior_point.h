@@ -53,10 +53,13 @@ class InteriorPoint : public Iterate<T> {
     }
   }
 
-  /// Lanes that failed may hold anything; what leaves here is finite.
+  /// Lanes that failed may hold anything; what leaves here is finite, and nothing that overflowed is solved.
   void clear_what_is_not_finite() {
     const T size = sum_of_sizes(n_, z) + sum_of_sizes(p_, nu) + sum_of_sizes(k_, lambda) + sum_of_sizes(k_, s);
-    const MaskOf<T> fine = size < T(1e300);
+    const T figures = abs(objective) + primal_residual + dual_residual + gap;
+    const MaskOf<T> fine = (size < T(1e300)) & (figures < T(1e300));
+    for (int l = 0; l < lanes_of<T>; ++l)
+      if (!lane(fine, l)) status[l] = QPStatus::numerical;
     team_.for_each(n_, [&](int i) { z[i] = select(fine, z[i], T(0.0)); });
     team_.for_each(p_, [&](int i) { nu[i] = select(fine, nu[i], T(0.0)); });
     each_side([&](int i) { s[i] = select(fine, s[i], T(1.0)), lambda[i] = select(fine, lambda[i], T(0.0)); });

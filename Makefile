@@ -6,6 +6,7 @@ ARCH     ?= native
 CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CXXFLAGS ?=
 FUZZ_SECONDS ?= 120
+FUZZ_SEED ?= 0
 NVCC     ?= nvcc
 CUDA_ARCH ?= sm_80
 comma    := ,
@@ -57,11 +58,11 @@ bench-peers: bench-program            ## the same problems by other solvers: bui
 bench-program: $(build)/bench
 	@ln -f $< bench
 
-fuzz:                                 ## feeds the QP solver bytes as problems (clang); FUZZ_SECONDS=120
+fuzz:                                 ## feeds the QP solver bytes as problems (clang); FUZZ_SECONDS=120 FUZZ_SEED=0
 	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-qp
 fuzz-qp: $(build)/fuzz-qp
 	@mkdir -p build/fuzz
-	$(build)/fuzz-qp build/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz-
+	$(build)/fuzz-qp build/fuzz -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz-
 
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"

@@ -3,6 +3,9 @@
 
 #include "framework/backend.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace optnet {
 namespace {
 
@@ -72,10 +75,14 @@ void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int
   for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
 }
 
-/// Elements that were not solved have no derivative: 0.
+/// Elements that were not solved have no derivative: 0. Nor have those in which it overflows.
 void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) {
   for (std::int64_t e = 0; e < batch.count; ++e) {
-    if (solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
+    const auto finite = [&](const std::vector<double>& x, std::int64_t width) {
+      return std::all_of(x.data() + e * width, x.data() + (e + 1) * width, [](double value) { return std::isfinite(value); });
+    };
+    const bool whole = finite(d.z, batch.n) && finite(d.nu, batch.p) && finite(d.lambda, batch.sides());
+    if (whole && solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
     std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
     std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);
   }

@@ -44,7 +44,7 @@ TEST_CASE("the code that README and the quick tour show is the code of examples/
 }
 
 TEST_CASE("links and pictures in the documents exist", "[docs]") {
-  for (const fs::path& document : {fs::path("README.md"), fs::path("docs/quick_tour.md"), fs::path("docs/optnet.md"), fs::path("docs/results.md"), fs::path("docs/contributing.md")})
+  for (const fs::path& document : {fs::path("README.md"), fs::path("docs/quick_tour.md"), fs::path("docs/optnet.md"), fs::path("docs/results.md"), fs::path("docs/solver.md"), fs::path("docs/contributing.md")})
     for (const std::string& link : matches(read_file(document), "\\]\\(([^)# ]+)\\)"))
       if (!link.starts_with("http")) {
         INFO(document << " links to " << link);

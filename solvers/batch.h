@@ -85,6 +85,7 @@ struct QPFactors {
   struct Of {
     Kept<T> active, interior;
   };
+  std::unique_ptr<Pack[]> rows;  // what ActiveRows keeps, element after element; or null
   Of<Pack> packs;
   Of<double> single;
 };

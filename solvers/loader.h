@@ -13,18 +13,27 @@ class Loader {
  public:
   Loader(const Batch& batch, const std::int64_t* elements, Workspace<T>& memory) : batch_(batch), elements_(elements), memory_(memory) {}
 
-  /// As given, or but for a dense Q that nobody will read. Matrices of plain numbers (E = double) are used in place, others
-  /// copied into packs.
-  Problem<T, E> load(bool with_Q = true) {
+  /// As given. Matrices of plain numbers (E = double) are used in place, others copied into packs.
+  Problem<T, E> load() {
     const auto& f = batch_.field;
     Problem<T, E> problem = vectors();
     if constexpr (std::is_same_v<E, double>) {
       const auto in_place = [&](const Field& field) { return field ? field.data + elements_[0] * field.element : nullptr; };
       problem.Q = batch_.Q_dense ? in_place(f.Q) : nullptr, problem.A = in_place(f.A), problem.G = in_place(f.G);
     } else {
-      const Matrices<E> own = copies(with_Q);
+      const Matrices<E> own = copies();
       problem.Q = own.Q, problem.A = own.A, problem.G = own.G;
     }
+    return problem;
+  }
+
+  /// Nothing but A.
+  Problem<T, E> load_equalities() {
+    Problem<T, E> problem{batch_};
+    if constexpr (std::is_same_v<E, double>)
+      problem.A = batch_.field.A ? batch_.field.A.data + elements_[0] * batch_.field.A.element : nullptr;
+    else if (!batch_.Q_dense)  // otherwise the factors hold it
+      problem.A = matrix(batch_.field.A, batch_.p * batch_.n);
     return problem;
   }
 
@@ -56,9 +65,9 @@ class Loader {
   }
 
   /// Copies of the matrices, and nothing of those that are absent.
-  Matrices<T> copies(bool with_Q = true) {
+  Matrices<T> copies() {
     const auto& f = batch_.field;
-    return {symmetric(batch_.Q_dense && with_Q ? matrix(f.Q, batch_.n * batch_.n) : nullptr), nullptr, matrix(f.A, batch_.p * batch_.n),
+    return {symmetric(batch_.Q_dense ? matrix(f.Q, batch_.n * batch_.n) : nullptr), nullptr, matrix(f.A, batch_.p * batch_.n),
             matrix(f.G, batch_.m * batch_.n)};
   }
 
@@ -91,17 +100,17 @@ class Loader {
     const double* rows[lanes_of<T>];
     for (int l = 0; l < lanes_of<T>; ++l) rows[l] = field.data + elements_[l] * field.element;
     T* out = memory_.take(size);
-    interleave(rows, size, out);
-    MaskOf<T> all = T(0.0) < T(1.0);
-    for (int i = 0; i < size; ++i) all = all & optnet::finite(out[i]);
-    finite_ &= !any(!all);
+    finite_ &= interleave(rows, size, out);
     return out;
   }
 
   /// z'Qz sees only the symmetric part of Q. (read() saw to that of matrices used in place.)
   T* symmetric(T* Q) const {
-    for (int i = 0; Q && i < batch_.n; ++i)
-      for (int j = 0; j < i; ++j) Q[i * batch_.n + j] = Q[j * batch_.n + i] = 0.5 * Q[i * batch_.n + j] + 0.5 * Q[j * batch_.n + i];
+    constexpr int tile = 8;  // rows at a time: a column's entries are far apart
+    for (int first = 0; Q && first < batch_.n; first += tile)
+      for (int j = 0; j < batch_.n; ++j)
+        for (int i = std::max(first, j + 1); i < std::min(first + tile, batch_.n); ++i)
+          Q[i * batch_.n + j] = Q[j * batch_.n + i] = 0.5 * Q[i * batch_.n + j] + 0.5 * Q[j * batch_.n + i];
     return Q;
   }
 

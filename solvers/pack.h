@@ -69,12 +69,6 @@ inline Pack sqrt(const Pack& a) {
   for (int lane = 0; lane < Pack::lanes; ++lane) root.v[lane] = __builtin_sqrt(a.v[lane]);
   return root;
 }
-inline bool any(const Mask& mask) {
-  std::int64_t bits = 0;
-  for (int lane = 0; lane < Pack::lanes; ++lane) bits |= mask.bits[lane];
-  return bits != 0;
-}
-
 namespace detail {
 // One step of the butterfly below: a and b hold rows r and r + s of a matrix of which s x s blocks change places.
 template <int s, int... i>
@@ -92,20 +86,70 @@ void transpose(Pack::Vector (&v)[Pack::lanes]) {
 }
 }  // namespace detail
 
-/// out[i] = (rows[0][i], rows[1][i], ...): `count` numbers of each lane's own into packs, a square block at a time.
-inline void interleave(const double* const (&rows)[Pack::lanes], std::int64_t count, Pack* out) {
+namespace detail {
+// f over all lanes: each lane meets the one s away, s = lanes/2 ... 1.
+template <int s, class V, class F, int... i>
+V fold(const V& x, const F& f, std::integer_sequence<int, i...> all) {
+  const V y = f(x, (V)__builtin_shufflevector(x, x, (i ^ s)...));
+  if constexpr (s > 1) return fold<s / 2>(y, f, all);
+  else return y;
+}
+using AllLanes = std::make_integer_sequence<int, Pack::lanes>;
+}  // namespace detail
+inline double sum_of_lanes(const Pack& x) {
+  return detail::fold<Pack::lanes / 2>(x.v, [](const Pack::Vector& a, const Pack::Vector& b) { return a + b; }, detail::AllLanes{})[0];
+}
+inline double largest_lane(const Pack& x) {
+  return detail::fold<Pack::lanes / 2>(x.v, [](const Pack::Vector& a, const Pack::Vector& b) { return max(Pack(a), Pack(b)).v; }, detail::AllLanes{})[0];
+}
+inline bool any(const Mask& mask) {
+  return detail::fold<Pack::lanes / 2>(mask.bits, [](const Pack::Bits& a, const Pack::Bits& b) { return a | b; }, detail::AllLanes{})[0] != 0;
+}
+
+/// 0, 1, 2, ... lane by lane.
+inline Pack lane_numbers() {
+  Pack out;
+  for (int lane = 0; lane < Pack::lanes; ++lane) out.v[lane] = lane;
+  return out;
+}
+/// out[i] = (rows[0][i], rows[1][i], ...): `count` numbers of each lane's own into packs, a square block at a time. Returns
+/// whether all are finite: 0 times the others is NaN.
+inline bool interleave(const double* const (&rows)[Pack::lanes], std::int64_t count, Pack* out) {
   constexpr int n = Pack::lanes;
+  Pack::Vector zero = {};
   std::int64_t i = 0;
   for (; i + n <= count; i += n) {
     Pack::Vector block[n];
     for (int l = 0; l < n; ++l) std::memcpy(&block[l], rows[l] + i, sizeof block[l]);
+    for (int l = 0; l < n; ++l) zero += 0 * block[l];
     detail::transpose<n / 2>(block);
     for (int k = 0; k < n; ++k) out[i + k].v = block[k];
   }
-  for (; i < count; ++i)
+  for (; i < count; ++i) {
     for (int l = 0; l < n; ++l) out[i].set(l, rows[l][i]);
+    zero += 0 * out[i].v;
+  }
+  return sum_of_lanes(Pack(zero)) == 0;
 }
-inline void interleave(const double* const (&rows)[1], std::int64_t count, double* out) { std::copy_n(rows[0], count, out); }
+inline bool interleave(const double* const (&rows)[1], std::int64_t count, double* out) {
+  double zero = 0;
+  for (std::int64_t i = 0; i < count; ++i) out[i] = rows[0][i], zero += 0 * out[i];
+  return zero == 0;
+}
+/// The inverse: rows[l][i] = lane l of in[i].
+inline void deinterleave(const Pack* in, std::int64_t count, double* const (&rows)[Pack::lanes]) {
+  constexpr int n = Pack::lanes;
+  std::int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    Pack::Vector block[n];
+    for (int k = 0; k < n; ++k) block[k] = in[i + k].v;
+    detail::transpose<n / 2>(block);
+    for (int l = 0; l < n; ++l) std::memcpy(rows[l] + i, &block[l], sizeof block[l]);
+  }
+  for (; i < count; ++i)
+    for (int l = 0; l < n; ++l) rows[l][i] = in[i][l];
+}
+inline void deinterleave(const double* in, std::int64_t count, double* const (&rows)[1]) { std::copy_n(in, count, rows[0]); }
 
 /// Whether a number is neither infinite nor NaN.
 inline Mask finite(const Pack& x) { return x - x == Pack(0.0); }

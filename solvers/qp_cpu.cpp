@@ -30,8 +30,8 @@ Workspace<T>& own_workspace() {
   return memory;
 }
 
-/// run(pack, its elements, workspace) for all packs of a list of elements, shared out among threads; each thread keeps
-/// its workspace. A last pack that is not full repeats its last element.
+/// run(pack, its elements, how many they are, workspace) for all packs of a list of elements, shared out among threads;
+/// each thread keeps its workspace. A last pack that is not full repeats its last element.
 template <class T, class Run>
 void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run& run) {
   const auto count = static_cast<std::int64_t>(elements.size()), packs = (count + lanes_of<T> - 1) / lanes_of<T>;
@@ -39,12 +39,15 @@ void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run
 #pragma omp parallel for schedule(dynamic) num_threads(team) if (team > 1)
   for (std::int64_t pack = 0; pack < packs; ++pack) {
     Workspace<T>& memory = own_workspace<T>();
-    memory.reset();
+    memory.reset(), own_workspace<Pack>().reset();
     std::int64_t lanes[lanes_of<T>];
-    for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(std::min(pack * lanes_of<T> + l, count - 1))];
-    run(pack, lanes, memory);
+    const auto own = static_cast<int>(std::min<std::int64_t>(lanes_of<T>, count - pack * lanes_of<T>));
+    for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(pack * lanes_of<T> + std::min(l, own - 1))];
+    run(pack, lanes, own, memory);
   }
 }
+
+const double* G_of(const Batch& batch, std::int64_t e) { return batch.field.G ? batch.field.G.data + e * batch.field.G.element : nullptr; }
 
 /// The forward pass: the active-set method where it suits, the interior-point method for all that it left.
 template <class T, class E>
@@ -84,14 +87,16 @@ class Forward {
 
   void active_set(const std::vector<std::int64_t>& elements) {
     const bool shared = batch_.shared_matrices(), keep = options_.differentiable;
-    const int rows = batch_.rows(), size = Kkt<T, E, E>::size(batch_, Carry::all), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A);
-    if (keep) kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(kept_factors + ActiveSet<T, E>::kept_size(batch_)));
-    for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+    const int size = Kkt<T, E, E>::size(batch_, Carry::all), rows_size = ActiveSet<T, E>::kept_size(batch_);
+    if (keep) {
+      kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A)));
+      factors_.rows = std::make_unique_for_overwrite<Pack[]>(static_cast<std::size_t>(rows_size) * elements.size());
+    }
+    for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
       const Problem<T, E> problem = loader.load();
       if (!loader.finite()) finite_ = false;
       if (!finite_) return;
-      T* kept = keep ? kept_.active.pack(pack) : nullptr;
       MaskOf<T> suited = T(0.0) < T(1.0);
       E* own = shared ? reinterpret_cast<E*>(factors_.shared.data()) : nullptr;
       if constexpr (std::is_same_v<T, E>) {
@@ -102,14 +107,17 @@ class Forward {
         if (!shared) {
           kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, E>::scratch_size(batch_, Carry::all)));
           suited = kkt.well_conditioned(OneThread{}, largest_condition);
-          if (keep) kkt.copy_system(kept);
+          if (keep) kkt.copy_system(kept_.active.pack(pack));
         }
-      T* state = keep ? kept + kept_factors : memory.take(ActiveSet<T, E>::kept_size(batch_));
-      std::fill_n(state, rows, T(0.0));
-      if (!start_.z.empty()) guess(lanes, state);
-      ActiveSet<T, E> method(problem, kkt, memory, state);
+      Workspace<Pack>& row_memory = own_workspace<Pack>();
+      ActiveLane lane_memory[lanes_of<T>];
+      for (int l = 0; l < count; ++l) {
+        lane_memory[l] = {G_of(batch_, lanes[l]), keep ? factors_.rows.get() + lanes[l] * rows_size : row_memory.take(rows_size)};
+        guess(lanes[l], lane_memory[l].kept);
+      }
+      ActiveSet<T, E> method(problem, kkt, count, lane_memory, memory, row_memory);
       const MaskOf<T> solved = method.solve(options_) & suited;
-      for (int l = 0; l < lanes_of<T>; ++l)
+      for (int l = 0; l < count; ++l)
         if (lane(solved, l)) store_lane(method, l, lanes[l]), done_[static_cast<std::size_t>(lanes[l])] = true;
     });
   }
@@ -120,7 +128,7 @@ class Forward {
     if (elements.empty()) return;
     if (batch_.shared_matrices()) equilibrate_shared();
     if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size + scaling_size));
-    for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+    for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
       T* scaling = memory.take(scaling_size);
       const Problem<T, E> problem = loader.load_scaled(factors_.scaled, scaling, false);
@@ -134,20 +142,20 @@ class Forward {
         std::copy_n(scaling, scaling_size, kept_.interior.pack(pack) + size);
       }
       method.unscale();
-      for (int l = 0; l < lanes_of<T>; ++l) store_lane(method, l, lanes[l]);
+      for (int l = 0; l < count; ++l) store_lane(method, l, lanes[l]);
     });
   }
 
-  /// The active rows of an earlier solution: those with a dual worth the name.
-  void guess(const std::int64_t* lanes, T* active) const {
-    const int rows = batch_.rows(), k = batch_.sides(), high = batch_.high_side();
-    for (int l = 0; l < lanes_of<T>; ++l) {
-      const double* lambda = start_.lambda.data() + lanes[l] * k;
-      const double least = k ? 1e-6 * *std::max_element(lambda, lambda + k) : 0;
-      for (int i = 0; i < rows; ++i) {
-        if (batch_.low && lambda[i] > least) set_lane(active[i], l, -1);
-        if (batch_.high && lambda[high + i] > least) set_lane(active[i], l, 1);
-      }
+  /// The active rows of an earlier solution: those with a dual worth the name. None for a cold start.
+  void guess(std::int64_t e, Pack* rows) const {
+    const int k = batch_.sides(), high = batch_.high_side();
+    std::fill_n(rows, dense::packs_for(batch_.rows()), Pack(0.0));
+    if (start_.z.empty() || k == 0) return;
+    const double* lambda = start_.lambda.data() + e * k;
+    const double least = 1e-6 * *std::max_element(lambda, lambda + k);
+    for (int i = 0; i < batch_.rows(); ++i) {
+      if (batch_.low && lambda[i] > least) dense::entries(rows)[i] = -1;
+      if (batch_.high && lambda[high + i] > least) dense::entries(rows)[i] = 1;
     }
   }
   void begin_at(Iterate<T>& at, const std::int64_t* lanes) const {
@@ -210,43 +218,40 @@ class Backward {
   void run() {
     std::vector<char> solved(static_cast<std::size_t>(batch_.count), true);
     for (std::int64_t e : kept_.interior.elements) solved[static_cast<std::size_t>(e)] = false;
-    if (kept_.active.memory) active_set(solved);
+    if (factors_.rows) active_set(solved);
     interior_point();
   }
 
  private:
   void active_set(const std::vector<char>& solved) {
     const bool shared = batch_.shared_matrices();
-    const int rows = batch_.rows(), kept_factors = shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A);
-    for_packs<T>(kept_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
-      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load(false);
-      T* kept = kept_.active.pack(pack);
+    const int rows = batch_.rows(), rows_size = ActiveSet<T, E>::kept_size(batch_);
+    for_packs<T>(kept_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
+      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load_equalities();
       E* own = nullptr;
-      if constexpr (std::is_same_v<T, E>) own = kept;
+      if constexpr (std::is_same_v<T, E>) own = kept_.active.pack(pack);
       if (shared) own = reinterpret_cast<E*>(const_cast<double*>(factors_.shared.data()));
       const Kkt<T, E, E> kkt(problem, own, shared ? Carry::all : Carry::A);
-      ActiveSet<T, E> method(problem, kkt, memory, kept + kept_factors);
+      ActiveLane lane_memory[lanes_of<T>];
+      for (int l = 0; l < count; ++l) lane_memory[l] = {G_of(batch_, lanes[l]), factors_.rows.get() + lanes[l] * rows_size};
+      ActiveSet<T, E> method(problem, kkt, count, lane_memory, memory, own_workspace<Pack>());
       T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
-      for (int l = 0; l < lanes_of<T>; ++l) {
+      for (int l = 0; l < count; ++l) {
         const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
         for (int i = 0; i < n_; ++i) set_lane(dz[i], l, -vz[i]);
         for (int i = 0; i < p_; ++i) set_lane(dnu[i], l, -vnu[i]);
-        for (int i = 0; i < rows; ++i) {
-          const bool high = lane(method.active(i), l) > 0;
-          set_lane(dy[i], l, high ? -v[batch_.high_side() + i] : batch_.low ? v[i] : 0);
-        }
+        for (int i : method.rows(l)) set_lane(dy[i], l, method.rows(l).sign(i) > 0 ? -v[batch_.high_side() + i] : v[i]);
       }
-      method.collect();
       method.solve_active(dz, dnu, dy);
-      for (int l = 0; l < lanes_of<T>; ++l) {
+      for (int l = 0; l < count; ++l) {
         const std::int64_t e = lanes[l];
         if (!solved[static_cast<std::size_t>(e)]) continue;
         store(dz, n_, l, seeds_.z.data() + e * n_), store(dnu, p_, l, seeds_.nu.data() + e * p_);
         double* dlambda = seeds_.lambda.data() + e * k_;
-        for (int i = 0; i < rows; ++i) {
-          const double active = lane(method.active(i), l), y = lane(dy[i], l);
-          if (batch_.low) dlambda[i] = active < 0 ? -y : 0;
-          if (batch_.high) dlambda[batch_.high_side() + i] = active > 0 ? y : 0;
+        std::fill_n(dlambda, k_, 0.0);
+        for (int i : method.rows(l)) {
+          const bool high = method.rows(l).sign(i) > 0;
+          dlambda[high ? batch_.high_side() + i : i] = high ? lane(dy[i], l) : -lane(dy[i], l);
         }
       }
     });
@@ -254,7 +259,7 @@ class Backward {
 
   void interior_point() {
     const int size = Newton<T, E>::size(batch_);
-    for_packs<T>(kept_.interior.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, Workspace<T>& memory) {
+    for_packs<T>(kept_.interior.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       T* kept = kept_.interior.pack(pack);
       T* scaling = memory.take(Scaling<T>::size(batch_));
       std::copy_n(kept + size, Scaling<T>::size(batch_), scaling);
@@ -268,7 +273,7 @@ class Backward {
         fetch(at.lambda.data() + e * k_, k_, l, adjoint.lambda), fetch(at.s.data() + e * k_, k_, l, adjoint.s);
       }
       adjoint.solve(by);
-      for (int l = 0; l < lanes_of<T>; ++l) {
+      for (int l = 0; l < count; ++l) {
         const std::int64_t e = lanes[l];
         store(adjoint.dz, n_, l, seeds_.z.data() + e * n_), store(adjoint.dnu, p_, l, seeds_.nu.data() + e * p_);
         store(adjoint.dlambda, k_, l, seeds_.lambda.data() + e * k_);

@@ -1,6 +1,9 @@
-// The search for the active rows of one problem. Without inequalities the QP is solved at once, and what is left of it is a
-// problem of its rows alone: R, c0 and the rows' limits (K23, K24 of docs/optnet.md). Each problem searches for itself, as
-// each needs other rows and another number of steps; packs here hold neighbouring rows of one problem.
+// The search for the active rows. Without inequalities a QP is solved at once, and what is left of it is a problem of its rows
+// alone: R, c0 and the rows' limits (K23, K24 of docs/optnet.md). The search in two layouts:
+//     rows <= 24   MaskedRows   a pack holds one row of several problems; R_SS is R with the rows of I where none is active
+//     beyond       ListedRows   a pack holds several rows of one problem; R_SS is gathered
+// Few rows are cheapest without lists. Of many, each problem needs its own and its own number of steps: a pack of problems
+// would wait for the slowest, and work as the largest.
 #pragma once
 
 #include "solvers/dense.h"
@@ -9,32 +12,87 @@
 
 namespace optnet {
 
-/// A problem as its rows see it: k rows, and arrays of dense::packs_for(k) packs.
-struct RowProblem {
-  int k = 0, dimensions = 0;               // rows; n - p, how many of them can be active
-  const Pack* R = nullptr;                 // [k, dense::row_packs(k)]
-  const Pack *c0 = nullptr, *low = nullptr, *high = nullptr;  // limits that are infinite are +-1e300, as those beyond k are
-  const Pack* unit = nullptr;              // 1 / sqrt(R_ii), in which violations are measured; 0 for a row of 0
+/// The rows as both layouts see them, in `packs` packs: limits that are infinite are +-1e300; what is not a row is c0 = 0, no
+/// limits, unit 0.
+struct RowLimits {
+  int packs = 0;
+  const Pack *c0 = nullptr, *low = nullptr, *high = nullptr;
+  const Pack* unit = nullptr;  // 1 / sqrt(R_ii), in which violations are measured; 0 for a row of 0
 };
 
-class ActiveRows {
+/// A guess, and its correction (K26). `whole(x)` is the largest of x over all lanes that belong to one problem.
+template <class Whole>
+class Guess : RowLimits {
+ public:
+  Guess(const RowLimits& limits, Pack* active, Pack* y, Pack* c) : RowLimits(limits), active_(active), y_(y), c_(c) {
+    const auto finite = [](const Pack& x) { return select(abs(x) < Pack(1e299), abs(x), Pack(0.0)); };
+    Pack size = 0.0;
+    for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(finite(low[i]), finite(high[i]))));
+    tiny_ = tiny * Whole{}(size);
+    for (int i = 0; i < packs; ++i) active_[i] = select(low[i] == high[i], Pack(1.0), active_[i]);  // fixed rows
+  }
+
+  Pack limit(int i) const { return select(active_[i] > Pack(0.0), high[i], low[i]); }
+  const Pack& worst() const { return worst_; }
+
+  /// How much of the worst violation a row must have to be taken in. Measured: docs/solver.md.
+  static double theta(int step, bool more_rows_than_dimensions) {
+    return more_rows_than_dimensions ? (step < 6 ? 0.35 : 0.5) : step < 10 ? 0.2 : 0.5;
+  }
+
+  /// Lets go of active rows whose dual has the wrong sign, and takes in inactive ones violated at least theta times as
+  /// much as the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
+  Mask correct(double theta) {
+    Pack worst = 0.0, y_size = 0.0;
+    for (int i = 0; i < packs; ++i) {
+      worst = max(violation(i), worst);
+      y_size = max(abs(y_[i]) / max(unit[i], Pack(1e-300)), y_size);
+    }
+    worst_ = Whole{}(worst);
+    const Pack least = max(theta * worst_, tiny_), smallest_dual = -tiny * Whole{}(y_size);
+    Mask changed = Pack(1.0) < Pack(0.0);
+    for (int i = 0; i < packs; ++i) {
+      const Pack a = active_[i];
+      const Mask keep = (a * y_[i] >= smallest_dual * unit[i]) | (low[i] == high[i]);
+      const Pack taken = select(violation(i) > least, select(c_[i] > high[i], Pack(1.0), Pack(-1.0)), Pack(0.0));
+      active_[i] = select(a == Pack(0.0), taken, select(keep, a, Pack(0.0)));
+      changed = changed | !(active_[i] == a);
+    }
+    return changed;
+  }
+
+  /// The dual of a fixed row belongs to the side of its sign.
+  void settle_fixed_rows() {
+    for (int i = 0; i < packs; ++i) active_[i] = select(low[i] == high[i], select(y_[i] < Pack(0.0), Pack(-1.0), Pack(1.0)), active_[i]);
+  }
+
+ private:
+  static constexpr double tiny = 1e-11;
+
+  Pack violation(int i) const { return select(active_[i] == Pack(0.0), unit[i] * max(low[i] - c_[i], c_[i] - high[i]), Pack(0.0)); }
+
+  Pack *active_, *y_, *c_;  // -1 (low side), 0 or 1 (high side); the duals; C z
+  Pack tiny_, worst_ = 0.0;
+};
+
+class ListedRows {
  public:
   /// Packs that are kept for the backward pass (the sign of each row, the list, the factor), and those that are not.
   static int kept_size(int k, int dimensions) { return 2 * dense::packs_for(k) + most(k, dimensions) * dense::row_packs(most(k, dimensions) + 1); }
   static int scratch_size(int k, int dimensions) { return 3 * dense::packs_for(k) + dense::row_packs(most(k, dimensions) + 1); }
 
-  /// `kept` and `scratch` are memory of these sizes. The rows are those of an earlier search.
-  ActiveRows(int k, int dimensions, Pack* kept, Pack* scratch)
+  /// `kept` and `scratch` are memory of these sizes. The rows are those of an earlier search, or a guess for the next.
+  ListedRows(int k, int dimensions, Pack* kept, Pack* scratch)
       : k_(k), packs_(dense::packs_for(k)), dimensions_(dimensions), ld_(dense::row_packs(most(k, dimensions) + 1)), active_(kept),
-        index_(reinterpret_cast<int*>(kept + packs_)), U_(kept + 2 * packs_), y_(scratch), c_(scratch + packs_), fresh_(reinterpret_cast<Mask*>(scratch + 2 * packs_)),
+        index_(reinterpret_cast<int*>(kept + packs_)), U_(kept + 2 * packs_), y_(scratch), c_(scratch + packs_), listed_(scratch + 2 * packs_),
         t_(scratch + 3 * packs_) {
     for (int i = 0; i < k_; ++i) count_ += sign(i) != 0;
     pad();
   }
 
   /// -1 if row i is active at its low side, 1 at its high side, else 0; and its dual.
-  double sign(int i) const { return dense::entries(static_cast<const Pack*>(active_))[i]; }
-  double dual(int i) const { return dense::entries(static_cast<const Pack*>(y_))[i]; }
+  double sign(int i) const { return dense::entries(active_)[i]; }
+  double dual(int i) const { return dense::entries(y_)[i]; }
   int count() const { return count_; }
   const int* begin() const { return index_; }
   const int* end() const { return index_ + count_; }
@@ -49,27 +107,30 @@ class ActiveRows {
     std::copy_n(t, count_, x);
   }
 
-  /// From the rows as they are, until the guess confirms itself. Returns the number of steps, or 0 if it never does; then no
-  /// row is active.
-  int search(const RowProblem& problem, int max_steps, bool verbose) {
-    drop_impossible_guess(problem);
-    measure(problem);
+  /// From the rows as they are, until the guess confirms itself. R [k, dense::row_packs(k)]. Returns the number of steps, or 0
+  /// if it never does; then no row is active.
+  int search(const RowLimits& limits, const Pack* R, int max_steps, bool verbose) {
+    if (count_ > dimensions_) std::fill_n(active_, packs_, Pack(0.0));  // from elsewhere
+    count_ = 0;
+    std::fill_n(listed_, packs_, Pack(0.0));
+    Guess<OneProblem> guess(limits, active_, y_, c_);
     for (int step = 0; step < max_steps; ++step) {
       list();
       if (count_ > dimensions_) break;
-      solve_for_duals(problem);  // (K25)
-      const double theta = k_ <= dimensions_ ? (step < 10 ? 0.2 : 0.5) : step < 6 ? 0.35 : 0.5;  // measured: docs/solver.md
-      const bool changed = correct_guess(problem, theta);  // (K26)
-      if (verbose) std::fprintf(stderr, "active set, step %d: %d rows, worst violation %.2e\n", step + 1, count_, worst_);
-      if (!changed) return settle_fixed_rows(problem), step + 1;
+      solve_for_duals(limits, guess, R);  // (K25)
+      const Mask changed = guess.correct(guess.theta(step, k_ > dimensions_));  // (K26)
+      if (verbose) std::fprintf(stderr, "active set, step %d: %d rows, worst violation %.2e\n", step + 1, count_, guess.worst()[0]);
+      if (!any(changed)) return guess.settle_fixed_rows(), step + 1;
     }
-    for (int i = 0; i < packs_; ++i) active_[i] = 0.0;
+    std::fill_n(active_, packs_, Pack(0.0));
     count_ = 0, pad();
     return 0;
   }
 
  private:
-  static constexpr double tiny = 1e-11;
+  struct OneProblem {
+    Pack operator()(const Pack& x) const { return largest_lane(x); }
+  };
 
   /// A vertex has as many active rows as dimensions are left.
   static int most(int k, int dimensions) { return ((k < dimensions ? k : dimensions) + dense::pivots - 1) / dense::pivots * dense::pivots; }
@@ -77,59 +138,31 @@ class ActiveRows {
   /// The list of active rows: those that stay in the order in which they were, fresh ones behind them. The factor is still
   /// good for the rows before the first that left. (Counting without branches, which would be guessed wrong.)
   void list() {
-    const double* active = dense::entries(static_cast<const Pack*>(active_));
-    const auto* fresh = reinterpret_cast<const std::int64_t*>(fresh_);  // 0, or all bits set: -1
-    std::int64_t count = 0;
-    int same = 0;
+    const double *active = dense::entries(active_), *listed = dense::entries(listed_);
+    int count = 0, same = 0;
     for (int a = 0; a < count_; ++a) {
       const int i = index_[a];
       same += (active[i] != 0) & (same == a);
       index_[count] = i, count += active[i] != 0;
     }
-    for (int i = 0; i < k_; ++i) index_[count] = i, count -= fresh[i];
-    count_ = static_cast<int>(count), factored_ = same / Pack::lanes * Pack::lanes;
+    for (int i = 0; i < packs_; ++i) listed_[i] = select((listed_[i] == Pack(0.0)) & !(active_[i] == Pack(0.0)), Pack(1.0), Pack(0.0));
+    for (int i = 0; i < k_; ++i) index_[count] = i, count += static_cast<int>(listed[i]);
+    std::copy_n(active_, packs_, listed_);
+    count_ = count, factored_ = same / Pack::lanes * Pack::lanes;
     pad();
   }
   void pad() { size_ = (count_ + dense::pivots - 1) / dense::pivots * dense::pivots; }
 
-  /// Rows whose two limits are one are always active; a guess of more rows than dimensions, from elsewhere, is none.
-  void drop_impossible_guess(const RowProblem& problem) {
-    const bool impossible = count_ > dimensions_;
-    count_ = 0;
-    for (int i = 0; i < packs_; ++i) {
-      const Pack kept = impossible ? Pack(0.0) : active_[i];
-      active_[i] = select(problem.low[i] == problem.high[i], Pack(1.0), kept);
-      fresh_[i] = !(active_[i] == Pack(0.0));
-    }
-  }
-
-  /// How large C z is, in units of violation.
-  void measure(const RowProblem& problem) {
-    Pack size = 0.0;
-    const auto finite = [](const Pack& x) { return select(abs(x) < Pack(1e299), abs(x), Pack(0.0)); };
-    for (int i = 0; i < packs_; ++i)
-      size = max(size, problem.unit[i] * max(abs(problem.c0[i]), max(finite(problem.low[i]), finite(problem.high[i]))));
-    c_size_ = largest_lane(size);
-  }
-
-  /// The dual of a fixed row belongs to the side of its sign.
-  void settle_fixed_rows(const RowProblem& problem) {
-    for (int i = 0; i < packs_; ++i)
-      active_[i] = select(problem.low[i] == problem.high[i], select(y_[i] < Pack(0.0), Pack(-1.0), Pack(1.0)), active_[i]);
-  }
-
-  Pack limit(const RowProblem& problem, int i) const { return select(active_[i] > Pack(0.0), problem.high[i], problem.low[i]); }
-
   /// y_S from R_SS y_S = c0_S - (low or high)_S, which stands as one more column beside R_SS, and c = c0 - R y.
-  void solve_for_duals(const RowProblem& problem) {
+  void solve_for_duals(const RowLimits& limits, const Guess<OneProblem>& guess, const Pack* R) {
     const int ldR = dense::row_packs(k_), columns = dense::packs_for(size_ + 1) * Pack::lanes;
     double *t = dense::entries(t_), *y = dense::entries(y_);
-    for (int i = 0; i < packs_; ++i) c_[i] = problem.c0[i] - limit(problem, i);
+    for (int i = 0; i < packs_; ++i) c_[i] = limits.c0[i] - guess.limit(i);
     for (int a = 0; a < size_; ++a) {
       double* out = dense::entries(U_ + a * ld_);
       int b = a < factored_ ? factored_ : a;
       if (a < count_) {
-        const double* row = dense::entries(problem.R + index_[a] * ldR);
+        const double* row = dense::entries(R + index_[a] * ldR);
         for (; b < count_; ++b) out[b] = row[index_[b]];
       } else {
         out[b++] = 1;  // rows of I
@@ -141,46 +174,95 @@ class ActiveRows {
     for (int i = 0; i < ld_; ++i) t_[i] = 0.0;
     for (int a = 0; a < size_; ++a) t[a] = std::exchange(dense::entries(U_ + a * ld_)[size_], 0);  // solves take whole packs
     dense::solve_upper(size_, U_, ld_, t_);
-    dense::combine_rows(count_, index_, t, packs_, problem.R, ldR, c_);
-    for (int i = 0; i < packs_; ++i) c_[i] = problem.c0[i] - c_[i], y_[i] = 0.0;
+    dense::combine_rows(count_, index_, t, packs_, R, ldR, c_);
+    for (int i = 0; i < packs_; ++i) c_[i] = limits.c0[i] - c_[i], y_[i] = 0.0;
     for (int a = 0; a < count_; ++a) y[index_[a]] = t[a];
   }
 
-  /// Lets go of active rows whose dual has the wrong sign, and takes in inactive ones violated at least theta times as
-  /// much as the worst. All at once would overshoot where there are more rows than dimensions. Returns whether any changed.
-  bool correct_guess(const RowProblem& problem, double theta) {
-    const auto violation = [&](int i) {
-      return select(active_[i] == Pack(0.0), problem.unit[i] * max(problem.low[i] - c_[i], c_[i] - problem.high[i]), Pack(0.0));
-    };
-    Pack worst = 0.0, y_size = 0.0;
-    for (int i = 0; i < packs_; ++i) {
-      worst = max(violation(i), worst);
-      y_size = max(abs(y_[i]) / max(problem.unit[i], Pack(1e-300)), y_size);
-    }
-    worst_ = largest_lane(worst);
-    const Pack least = std::max(theta * worst_, tiny * c_size_), smallest_dual = -tiny * largest_lane(y_size);
-    Mask changed = Pack(1.0) < Pack(0.0);
-    for (int i = 0; i < packs_; ++i) {
-      const Pack a = active_[i];
-      const Mask keep = (a * y_[i] >= smallest_dual * problem.unit[i]) | (problem.low[i] == problem.high[i]);
-      const Pack taken = select(violation(i) > least, select(c_[i] > problem.high[i], Pack(1.0), Pack(-1.0)), Pack(0.0));
-      active_[i] = select(a == Pack(0.0), taken, select(keep, a, Pack(0.0)));
-      changed = changed | !(active_[i] == a);
-      fresh_[i] = (a == Pack(0.0)) & !(taken == Pack(0.0));
-    }
-    return any(changed);
+  const int k_, packs_, dimensions_, ld_;
+  Pack* active_;              // kept: the sign of each row,
+  int* index_;                // the list S,
+  Pack* U_;                   // and the factor R_SS = U'U
+  Pack *y_, *c_, *listed_;    // duals; C z; the signs of which index_ is the list
+  Pack* t_;                   // something as long as S
+  int count_ = 0, size_ = 0;  // rows in S, and with rows of I to whole pivots
+  int factored_ = 0;          // leading rows and columns of U that are good already
+};
+
+class MaskedRows {
+ public:
+  static constexpr int most_rows = 24;
+
+  /// Packs that are kept for the backward pass (signs and factor), and those that are not.
+  static int kept_size(int k) { return k + k * dense::leading_dimension(k); }
+  static int scratch_size(int k) { return 2 * k; }
+
+  MaskedRows(int k, int dimensions, Pack* kept, Pack* scratch)
+      : k_(k), ld_(dense::leading_dimension(k)), dimensions_(dimensions), active_(kept), L_(kept + k), y_(scratch), c_(scratch + k) {}
+
+  const Pack& sign(int i) const { return active_[i]; }
+  const Pack& dual(int i) const { return y_[i]; }
+
+  /// In place: x_S = R_SS^-1 x_S, and 0 elsewhere.  x [k]
+  void solve(Pack* x) const {
+    for (int i = 0; i < k_; ++i) x[i] = select(active_[i] == Pack(0.0), Pack(0.0), x[i]);
+    dense::solve_lower(OneThread{}, k_, static_cast<const Pack*>(L_), ld_, x);
+    dense::solve_lower_transposed(OneThread{}, k_, static_cast<const Pack*>(L_), ld_, x);
   }
 
-  const int k_, packs_, dimensions_, ld_;
-  Pack* active_;               // kept: the sign of each row,
-  int* index_;                 // the list S,
-  Pack* U_;                    // and the factor R_SS = U'U
-  Pack *y_, *c_;               // duals, and C z
-  Mask* fresh_;                // rows that are active and not yet in the list
-  Pack* t_;                    // something as long as S
-  int count_ = 0, size_ = 0;   // rows in S, and with rows of I to whole pivots
-  int factored_ = 0;           // leading rows and columns of U that are good already
-  double c_size_ = 0, worst_ = 0;
+  /// As ListedRows::search, for all lanes. R [k, ldR]. Returns which lanes' guesses confirmed themselves; `steps` counts a lane's.
+  template <class E>
+  Mask search(const RowLimits& limits, const E* R, int ldR, int max_steps, bool verbose, int (&steps)[Pack::lanes]) {
+    const Mask all = Pack(0.0) < Pack(1.0);
+    drop(too_many());
+    Guess<EachLane> guess(limits, active_, y_, c_);
+    Mask running = all, lost = !all;
+    std::fill_n(steps, Pack::lanes, 0);
+    for (int step = 0; step < max_steps && any(running); ++step) {
+      lost = lost | too_many();
+      drop(lost), running = running & !lost;
+      solve_for_duals(limits, guess, R, ldR);  // (K25)
+      for (int l = 0; l < Pack::lanes; ++l) steps[l] += lane(running, l);
+      running = running & guess.correct(guess.theta(step, k_ > dimensions_));  // (K26): a guess that stands stays as it is
+      if (verbose) std::fprintf(stderr, "active set, step %d: worst violation %.2e\n", step + 1, lane(guess.worst(), 0));
+    }
+    lost = lost | running;
+    drop(lost);
+    guess.settle_fixed_rows();
+    return !lost;
+  }
+
+ private:
+  struct EachLane {
+    const Pack& operator()(const Pack& x) const { return x; }
+  };
+
+  Mask too_many() const {
+    Pack count = 0.0;
+    for (int i = 0; i < k_; ++i) count += select(active_[i] == Pack(0.0), Pack(0.0), Pack(1.0));
+    return count > Pack(dimensions_);
+  }
+  void drop(const Mask& lanes) {
+    for (int i = 0; i < k_; ++i) active_[i] = select(lanes, Pack(0.0), active_[i]);
+  }
+
+  /// y = R_SS^-1 (c0 - limits)_S, 0 elsewhere, and c = c0 - R y.
+  template <class E>
+  void solve_for_duals(const RowLimits& limits, const Guess<EachLane>& guess, const E* R, int ldR) {
+    for (int i = 0; i < k_; ++i) {
+      const Mask out = active_[i] == Pack(0.0);
+      for (int j = 0; j < i; ++j) L_[i * ld_ + j] = select(out | (active_[j] == Pack(0.0)), Pack(0.0), Pack(R[i * ldR + j]));
+      L_[i * ld_ + i] = select(out, Pack(1.0), Pack(R[i * ldR + i]));
+      y_[i] = limits.c0[i] - guess.limit(i);
+    }
+    dense::cholesky(OneThread{}, k_, k_, L_, ld_);
+    solve(y_);
+    dense::multiply(OneThread{}, k_, k_, R, ldR, static_cast<const Pack*>(y_), [&](int i, const Pack& Ry) { c_[i] = limits.c0[i] - Ry; });
+  }
+
+  const int k_, ld_, dimensions_;
+  Pack *active_, *L_;  // kept: the sign of each row, and the factor R_SS = L L'
+  Pack *y_, *c_;       // duals; C z
 };
 
 }  // namespace optnet

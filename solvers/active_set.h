@@ -2,7 +2,7 @@
 // solve for their duals, let duals of the wrong sign go and take violated rows in, until the guess confirms itself.
 // A few small Cholesky factorisations where the interior-point method needs a dozen large ones, and the end is the
 // exact vertex. It is not sure to end: what it does not solve, the interior-point method does. What all problems of a pack
-// do alike is done here; the search itself is ActiveRows'. Equation numbers are those of docs/optnet.md.
+// do alike is done here; the search itself is in active_rows.h. Equation numbers are those of docs/optnet.md.
 #pragma once
 
 #include "solvers/active_rows.h"
@@ -12,12 +12,6 @@
 
 namespace optnet {
 
-/// What one lane needs beside its pack: where its own G lies, [m, n], and what it keeps for the backward pass.
-struct ActiveLane {
-  const double* G = nullptr;
-  Pack* kept = nullptr;  // [ActiveRows::kept_size()]
-};
-
 template <class T, class E>
 class ActiveSet : public Iterate<T> {
  public:
@@ -25,20 +19,41 @@ class ActiveSet : public Iterate<T> {
   static bool suits(const Sizes& sizes) {
     return sizes.rows() > 0 && sizes.rows() <= 4 * sizes.n && sizes.rows() <= 4096 && sizes.p < sizes.n;
   }
-  static int kept_size(const Sizes& sizes) { return ActiveRows::kept_size(sizes.rows(), sizes.n - sizes.p); }
+  /// Packs of memory that the active rows of one T need, to be kept for the backward pass.
+  static int kept_size(const Sizes& sizes) {
+    const int k = sizes.rows();
+    return masked(sizes) ? MaskedRows::kept_size(k) : lanes_of<T> * ListedRows::kept_size(k, sizes.n - sizes.p);
+  }
 
-  /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems.
-  ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, const ActiveLane* own, Workspace<T>& memory, Workspace<Pack>& row_memory)
+  /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems. `kept` [kept_size()] holds the rows of an earlier search, or 0.
+  ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, Pack* kept, Workspace<T>& memory, Workspace<Pack>& row_memory)
       : P(problem), kkt_(kkt), count_(count), n_(problem.n), p_(problem.p), k_(problem.rows()), row_memory_(row_memory) {
     for (T** x : {&z, &r1_, &u_, &dual_size_, &Cty_}) *x = memory.take(n_);
     for (T** x : {&nu, &r2_, &unu_}) *x = memory.take(p_);
     for (T** x : {&y_, &active_, &c_, &r3_, &c0_, &low_, &high_, &unit_}) *x = memory.take(k_);
     for (T** x : {&s, &lambda}) *x = memory.take(problem.sides());
-    x_ = row_memory.take(dense::packs_for(n_)), dy_ = row_memory.take(dense::packs_for(k_));
-    for (int l = 0; l < count_; ++l) {
-      G_[l] = own[l].G;
-      rows_[l].emplace(k_, n_ - p_, own[l].kept, row_memory.take(ActiveRows::scratch_size(k_, n_ - p_)));
+    dy_ = row_memory.take(dense::packs_for(k_));
+    if (masked(problem)) {
+      masked_.emplace(k_, n_ - p_, kept, row_memory.take(MaskedRows::scratch_size(k_)));
+    } else {
+      const int size = ListedRows::kept_size(k_, n_ - p_), scratch = ListedRows::scratch_size(k_, n_ - p_);
+      for (int l = 0; l < count_; ++l) listed_[l].emplace(k_, n_ - p_, kept + l * size, row_memory.take(scratch));
     }
+    take_signs();
+  }
+
+  /// No row is active.
+  static void clear(const Sizes& sizes, Pack* kept) {
+    const int k = sizes.rows(), size = ListedRows::kept_size(k, sizes.n - sizes.p);
+    if (masked(sizes)) std::fill_n(kept, k, Pack(0.0));
+    for (int l = 0; l < lanes_of<T> && !masked(sizes); ++l) std::fill_n(kept + l * size, dense::packs_for(k), Pack(0.0));
+  }
+  /// Where an earlier solution begins: row i of a lane at its low side (-1) or its high one (1).
+  static void guess(const Sizes& sizes, Pack* kept, int l, int i, double sign) {
+    if (masked(sizes))
+      kept[i].set(l, sign);
+    else
+      dense::entries(kept + l * ListedRows::kept_size(sizes.rows(), sizes.n - sizes.p))[i] = sign;
   }
 
   /// From the rows that are kept, all 0 for a cold start. Returns which lanes are solved: their guess stands, and the KKT
@@ -55,14 +70,20 @@ class ActiveSet : public Iterate<T> {
     }
   }
 
-  const ActiveRows& rows(int l) const { return *rows_[l]; }
+  /// Of row i: -1 if it is active at its low side, 1 at its high side, else 0.
+  const T& active(int i) const { return active_[i]; }
 
   /// In place: the solution of [Q A' C_S'; A 0 0; C_S 0 0] (dz, dnu, dy) = (r1, r2, r3), S the active rows: dy is 0 on the
   /// others. (K27)
   void solve_active(T* r1, T* r2, T* r3) {
     kkt_.solve(team_, r1, r2);
-    for (int i = 0; i < n_; ++i) u_[i] = 0.0;
-    for (int l = 0; l < count_; ++l) solve_rows(l, r1, r3);
+    P.multiply_rows(team_, r1, [&](int i, const T& Cz) { r3[i] = select(active_[i] == T(0.0), T(0.0), Cz - r3[i]); });
+    if (masked_) {
+      if constexpr (packs) masked_->solve(r3);
+    } else {
+      for (int l = 0; l < count_; ++l) solve_listed(l, r3);
+    }
+    P.multiply_rows_transposed(team_, r3, [&](int i, const T& x) { u_[i] = x; });
     for (int i = 0; i < p_; ++i) unu_[i] = 0.0;
     kkt_.solve(team_, u_, unu_);
     for (int i = 0; i < n_; ++i) r1[i] -= u_[i];
@@ -74,6 +95,8 @@ class ActiveSet : public Iterate<T> {
 
  private:
   static constexpr int max_steps = 30;
+  static constexpr bool packs = lanes_of<T> > 1;
+  static bool masked(const Sizes& sizes) { return packs && sizes.rows() <= MaskedRows::most_rows; }
 
   T norm(int count, const T* x) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
@@ -97,28 +120,50 @@ class ActiveSet : public Iterate<T> {
 
   /// The active rows and their duals y. Returns which lanes found them; the others have none.
   MaskOf<T> search(const QPOptions& options) {
-    RowProblem problem[lanes_of<T>];
-    unpack(problem);
+    const int most = options.max_iterations < max_steps ? options.max_iterations : max_steps;
     MaskOf<T> confirmed = T(1.0) < T(0.0);
-    for (int i = 0; i < k_; ++i) y_[i] = active_[i] = 0.0;
-    for (int l = 0; l < count_; ++l) {
-      const int steps = rows_[l]->search(problem[l], options.max_iterations < max_steps ? options.max_iterations : max_steps, options.verbose);
-      set_lane(confirmed, l, steps > 0);
-      status[l] = QPStatus::solved, iterations[l] = steps;
-      for (int i : *rows_[l]) set_lane(y_[i], l, rows_[l]->dual(i)), set_lane(active_[i], l, rows_[l]->sign(i));
+    int steps[lanes_of<T>] = {};
+    if (masked_) {
+      if constexpr (packs) {
+        confirmed = masked_->search({k_, c0_, low_, high_, unit_}, kkt_.R(), kkt_.ldR(), most, options.verbose, steps);
+        for (int i = 0; i < k_; ++i) y_[i] = select(confirmed, masked_->dual(i), T(0.0));
+      }
+    } else {
+      const Unpacked rows = unpack();
+      for (int i = 0; i < k_; ++i) y_[i] = 0.0;
+      for (int l = 0; l < count_; ++l) {
+        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], most, options.verbose);
+        set_lane(confirmed, l, steps[l] > 0);
+        for (int i : *listed_[l]) set_lane(y_[i], l, listed_[l]->dual(i));
+      }
     }
+    for (int l = 0; l < count_; ++l) status[l] = QPStatus::solved, iterations[l] = steps[l];
+    take_signs();
     return confirmed;
   }
 
-  /// Each lane's R, c0, limits and units, where they were packed.
-  void unpack(RowProblem (&problem)[lanes_of<T>]) const {
-    const int packs = dense::packs_for(k_), ld = dense::row_packs(k_);
+  void take_signs() {
+    for (int i = 0; i < k_; ++i)
+      if constexpr (packs) active_[i] = masked_ ? masked_->sign(i) : T(0.0);
+      else active_[i] = 0.0;
+    for (int l = 0; l < count_ && !masked_; ++l)
+      for (int i : *listed_[l]) set_lane(active_[i], l, listed_[l]->sign(i));
+  }
+
+  /// Each lane's R and limits, where they were packed.
+  struct Unpacked {
+    const Pack* R[lanes_of<T>];
+    RowLimits limits[lanes_of<T>];
+  };
+  Unpacked unpack() const {
+    Unpacked out;
+    const int count = dense::packs_for(k_), ld = dense::row_packs(k_);
     double* to[lanes_of<T>];
     const auto vector = [&](const T* from, double beyond) {
-      Pack* first = row_memory_.take(packs * lanes_of<T>);
+      Pack* first = row_memory_.take(count * lanes_of<T>);
       for (int l = 0; l < lanes_of<T>; ++l) {
-        to[l] = dense::entries(first + l * packs);
-        for (int i = k_; i < packs * Pack::lanes; ++i) to[l][i] = beyond;
+        to[l] = dense::entries(first + l * count);
+        std::fill(to[l] + k_, to[l] + count * Pack::lanes, beyond);
       }
       deinterleave(from, k_, to);
       return first;
@@ -129,7 +174,7 @@ class ActiveSet : public Iterate<T> {
     for (int i = 0; i < k_; ++i) {
       for (int l = 0; l < own; ++l) {
         to[l] = dense::entries(R + (l * k_ + i) * ld);
-        std::fill(to[l] + k_, to[l] + packs * Pack::lanes, 0.0);
+        std::fill(to[l] + k_, to[l] + count * Pack::lanes, 0.0);
       }
       const E* row = kkt_.R() + i * kkt_.ldR();
       if constexpr (std::is_same_v<E, T>)
@@ -137,8 +182,11 @@ class ActiveSet : public Iterate<T> {
       else
         std::copy_n(row, k_, to[0]);
     }
-    for (int l = 0; l < lanes_of<T>; ++l)
-      problem[l] = {k_, n_ - p_, R + (own > 1 ? l * k_ * ld : 0), c0 + l * packs, low + l * packs, high + l * packs, unit + l * packs};
+    for (int l = 0; l < lanes_of<T>; ++l) {
+      out.R[l] = R + (own > 1 ? l * k_ * ld : 0);
+      out.limits[l] = {count, c0 + l * count, low + l * count, high + l * count, unit + l * count};
+    }
+    return out;
   }
 
   /// z = z0 - P C'y
@@ -212,39 +260,25 @@ class ActiveSet : public Iterate<T> {
     return size;
   }
 
-  /// The middle of (K27) for one lane, with the rows of its own G: r3_S becomes dy from C_S dz - r3, and u_ = C_S'dy.
-  void solve_rows(int l, const T* dz, T* r3) {
-    ActiveRows& rows = *rows_[l];
-    double *x = dense::entries(x_), *dy = dense::entries(dy_);
-    for (int i = 0; i < n_; ++i) x[i] = lane(dz[i], l);
-    const int bounds = n_ * P.bounds;
-    const auto row = [&](int i) { return G_[l] + (i - bounds) * n_; };
+  /// x_S = R_SS^-1 x_S for one lane.
+  void solve_listed(int l, T* r3) {
+    double* dy = dense::entries(dy_);
     int a = 0;
-    for (int i : rows) dy[a++] = (i < bounds ? x[i] : dense::dot(n_, row(i), x)) - lane(r3[i], l);
-    rows.solve(dy);
-    for (int i = 0; i < n_; ++i) x[i] = 0;
-    for (int i = 0; i < k_; ++i) set_lane(r3[i], l, 0);
+    for (int i : *listed_[l]) dy[a++] = lane(r3[i], l);
+    listed_[l]->solve(dy);
     a = 0;
-    for (int i : rows) {
-      const double y = dy[a++];
-      set_lane(r3[i], l, y);
-      if (i < bounds)
-        x[i] += y;
-      else
-        for (int j = 0; j < n_; ++j) x[j] += y * row(i)[j];
-    }
-    for (int i = 0; i < n_; ++i) set_lane(u_[i], l, x[i]);
+    for (int i : *listed_[l]) set_lane(r3[i], l, dy[a++]);
   }
 
   const Problem<T, E> P;
   const Kkt<T, E, E> kkt_;
   static constexpr OneThread team_{};
   const int count_, n_, p_, k_;
-  std::optional<ActiveRows> rows_[lanes_of<T>];
-  const double* G_[lanes_of<T>] = {};
+  std::optional<MaskedRows> masked_;                 // one of the two
+  std::optional<ListedRows> listed_[lanes_of<T>];
   T *y_, *active_, *c_, *c0_, *low_, *high_, *unit_;  // duals; -1, 0 or 1 (low side, inactive, high side); C z; C z0; limits; 1/sqrt(R_ii)
   T *r1_, *r2_, *r3_, *u_, *unu_, *dual_size_, *Cty_;
-  Pack *x_, *dy_;
+  Pack* dy_;
   Workspace<Pack>& row_memory_;
 };
 

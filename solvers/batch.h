@@ -53,18 +53,22 @@ struct Iterates {
   std::vector<double> z, nu, s, lambda;
 };
 
-/// What one method keeps for the backward pass, pack after pack.
-template <class T>
+/// What one method keeps for the backward pass, for as many elements at a time as T holds.
 struct Kept {
-  std::vector<std::int64_t> elements;  // whose problems the packs hold, lane by lane
-  std::size_t size = 0;                // of one pack's memory
-  std::unique_ptr<T[]> memory;         // uninitialised at first: only what is used is touched
+  std::vector<std::int64_t> elements;  // whose problems they are, lane by lane
+  std::size_t size = 0;                // for one T, in packs: aligned for either
+  std::unique_ptr<Pack[]> memory;      // uninitialised at first: only what is used is touched
 
-  void reserve(std::size_t pack_size) {
-    size = pack_size;
-    memory = std::make_unique_for_overwrite<T[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
+  template <class T>
+  static int packs(int count) {
+    return (count * static_cast<int>(sizeof(T)) + static_cast<int>(sizeof(Pack)) - 1) / static_cast<int>(sizeof(Pack));
   }
-  T* pack(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
+  template <class T>
+  void reserve(const std::vector<std::int64_t>& of, int packs) {
+    elements = of, size = static_cast<std::size_t>(packs);
+    memory = std::make_unique_for_overwrite<Pack[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
+  }
+  Pack* at(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
 };
 
 /// The matrices that a batch shares, equilibrated, and how: D, E and F of Scaling. Empty where there are none.
@@ -72,7 +76,7 @@ struct SharedMatrices {
   std::vector<double> Q, A, G, scaling;
 };
 
-/// What solve() keeps for vjp(): the solution in double, and the factors there, in packs or one by one.
+/// What solve() keeps for vjp(): the solution in double, and the factors there.
 struct QPFactors {
   Iterates solution;
   Sizes sizes;                 // of the problem solved, and whether it shares its matrices
@@ -81,13 +85,8 @@ struct QPFactors {
   std::vector<double> shared;  // Kkt's, with the rows of C, where the batch shares its matrices
   SharedMatrices scaled;
   double regularization = 0;   // what the interior point's factors were made with
-  template <class T>
-  struct Of {
-    Kept<T> active, interior;
-  };
-  std::unique_ptr<Pack[]> rows;  // what ActiveRows keeps, element after element; or null
-  Of<Pack> packs;
-  Of<double> single;
+  Kept active;                 // the active rows, and Kkt's factors where each element has its own
+  Kept interior;               // Newton's factors, and the scaling
 };
 
 // On the CPU (qp_cpu.cpp): fill `iterates` and the vectors of `solution`, and with options.differentiable `factors`.

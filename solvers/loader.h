@@ -18,7 +18,6 @@ class Loader {
     const auto& f = batch_.field;
     Problem<T, E> problem = vectors();
     if constexpr (std::is_same_v<E, double>) {
-      const auto in_place = [&](const Field& field) { return field ? field.data + elements_[0] * field.element : nullptr; };
       problem.Q = batch_.Q_dense ? in_place(f.Q) : nullptr, problem.A = in_place(f.A), problem.G = in_place(f.G);
     } else {
       const Matrices<E> own = copies();
@@ -27,13 +26,13 @@ class Loader {
     return problem;
   }
 
-  /// Nothing but A.
-  Problem<T, E> load_equalities() {
+  /// What the active set's backward pass asks for: G, and A where no factor holds it.
+  Problem<T, E> load_rows() {
     Problem<T, E> problem{batch_};
     if constexpr (std::is_same_v<E, double>)
-      problem.A = batch_.field.A ? batch_.field.A.data + elements_[0] * batch_.field.A.element : nullptr;
-    else if (!batch_.Q_dense)  // otherwise the factors hold it
-      problem.A = matrix(batch_.field.A, batch_.p * batch_.n);
+      problem.A = in_place(batch_.field.A), problem.G = in_place(batch_.field.G);
+    else
+      problem.A = batch_.Q_dense ? nullptr : matrix(batch_.field.A, batch_.p * batch_.n), problem.G = matrix(batch_.field.G, batch_.m * batch_.n);
     return problem;
   }
 
@@ -87,6 +86,8 @@ class Loader {
     load_sides(problem);
     return problem;
   }
+
+  const double* in_place(const Field& field) const { return field ? field.data + elements_[0] * field.element : nullptr; }
 
   T* vector(const Field& field, int size) {
     T* out = memory_.take(size);

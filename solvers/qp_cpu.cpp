@@ -47,15 +47,12 @@ void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run
   }
 }
 
-const double* G_of(const Batch& batch, std::int64_t e) { return batch.field.G ? batch.field.G.data + e * batch.field.G.element : nullptr; }
-
 /// The forward pass: the active-set method where it suits, the interior-point method for all that it left.
 template <class T, class E>
 class Forward {
  public:
-  Forward(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors,
-          QPFactors::Of<T>& kept)
-      : batch_(batch), options_(options), start_(start), out_(iterates), solution_(solution), factors_(factors), kept_(kept),
+  Forward(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors)
+      : batch_(batch), options_(options), start_(start), out_(iterates), solution_(solution), factors_(factors),
         done_(static_cast<std::size_t>(batch.count)) {}
 
   /// False where a matrix holds a number that is not finite.
@@ -88,10 +85,7 @@ class Forward {
   void active_set(const std::vector<std::int64_t>& elements) {
     const bool shared = batch_.shared_matrices(), keep = options_.differentiable;
     const int size = Kkt<T, E, E>::size(batch_, Carry::all), rows_size = ActiveSet<T, E>::kept_size(batch_);
-    if (keep) {
-      kept_.active.elements = elements, kept_.active.reserve(static_cast<std::size_t>(shared ? 0 : Kkt<T, E, E>::size(batch_, Carry::A)));
-      factors_.rows = std::make_unique_for_overwrite<Pack[]>(static_cast<std::size_t>(rows_size) * elements.size());
-    }
+    if (keep) factors_.active.reserve<T>(elements, rows_size + (shared ? 0 : Kept::packs<T>(Kkt<T, T>::size(batch_, Carry::A))));
     for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
       const Problem<T, E> problem = loader.load();
@@ -107,15 +101,13 @@ class Forward {
         if (!shared) {
           kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, E>::scratch_size(batch_, Carry::all)));
           suited = kkt.well_conditioned(OneThread{}, largest_condition);
-          if (keep) kkt.copy_system(kept_.active.pack(pack));
+          if (keep) kkt.copy_system(reinterpret_cast<T*>(factors_.active.at(pack) + rows_size));
         }
       Workspace<Pack>& row_memory = own_workspace<Pack>();
-      ActiveLane lane_memory[lanes_of<T>];
-      for (int l = 0; l < count; ++l) {
-        lane_memory[l] = {G_of(batch_, lanes[l]), keep ? factors_.rows.get() + lanes[l] * rows_size : row_memory.take(rows_size)};
-        guess(lanes[l], lane_memory[l].kept);
-      }
-      ActiveSet<T, E> method(problem, kkt, count, lane_memory, memory, row_memory);
+      Pack* rows = keep ? factors_.active.at(pack) : row_memory.take(rows_size);
+      ActiveSet<T, E>::clear(batch_, rows);
+      for (int l = 0; l < count && !start_.z.empty(); ++l) guess<ActiveSet<T, E>>(lanes[l], l, rows);
+      ActiveSet<T, E> method(problem, kkt, count, rows, memory, row_memory);
       const MaskOf<T> solved = method.solve(options_) & suited;
       for (int l = 0; l < count; ++l)
         if (lane(solved, l)) store_lane(method, l, lanes[l]), done_[static_cast<std::size_t>(lanes[l])] = true;
@@ -127,7 +119,7 @@ class Forward {
     const int scaling_size = Scaling<T>::size(batch_);
     if (elements.empty()) return;
     if (batch_.shared_matrices()) equilibrate_shared();
-    if (options_.differentiable) kept_.interior.elements = elements, kept_.interior.reserve(static_cast<std::size_t>(size + scaling_size));
+    if (options_.differentiable) factors_.interior.reserve<T>(elements, Kept::packs<T>(size + scaling_size));
     for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
       T* scaling = memory.take(scaling_size);
@@ -138,24 +130,23 @@ class Forward {
       if (!start_.z.empty()) begin_at(method, lanes);
       method.solve(!start_.z.empty());
       if (options_.differentiable) {
-        std::copy_n(method.factors_at_solution(), size, kept_.interior.pack(pack));
-        std::copy_n(scaling, scaling_size, kept_.interior.pack(pack) + size);
+        T* kept = reinterpret_cast<T*>(factors_.interior.at(pack));
+        std::copy_n(method.factors_at_solution(), size, kept), std::copy_n(scaling, scaling_size, kept + size);
       }
       method.unscale();
       for (int l = 0; l < count; ++l) store_lane(method, l, lanes[l]);
     });
   }
 
-  /// The active rows of an earlier solution: those with a dual worth the name. None for a cold start.
-  void guess(std::int64_t e, Pack* rows) const {
+  /// The active rows of an earlier solution: those with a dual worth the name.
+  template <class Method>
+  void guess(std::int64_t e, int l, Pack* rows) const {
     const int k = batch_.sides(), high = batch_.high_side();
-    std::fill_n(rows, dense::packs_for(batch_.rows()), Pack(0.0));
-    if (start_.z.empty() || k == 0) return;
     const double* lambda = start_.lambda.data() + e * k;
-    const double least = 1e-6 * *std::max_element(lambda, lambda + k);
+    const double least = k ? 1e-6 * *std::max_element(lambda, lambda + k) : 0;
     for (int i = 0; i < batch_.rows(); ++i) {
-      if (batch_.low && lambda[i] > least) dense::entries(rows)[i] = -1;
-      if (batch_.high && lambda[high + i] > least) dense::entries(rows)[i] = 1;
+      if (batch_.low && lambda[i] > least) Method::guess(batch_, rows, l, i, -1);
+      if (batch_.high && lambda[high + i] > least) Method::guess(batch_, rows, l, i, 1);
     }
   }
   void begin_at(Iterate<T>& at, const std::int64_t* lanes) const {
@@ -203,7 +194,6 @@ class Forward {
   Iterates& out_;
   QPSolution& solution_;
   QPFactors& factors_;
-  QPFactors::Of<T>& kept_;
   std::vector<char> done_;
   std::atomic<bool> finite_ = true;
 };
@@ -212,35 +202,34 @@ class Forward {
 template <class T, class E>
 class Backward {
  public:
-  Backward(const Batch& batch, const QPFactors& factors, const QPFactors::Of<T>& kept, Iterates& seeds)
-      : batch_(batch), factors_(factors), kept_(kept), seeds_(seeds), n_(batch.n), p_(batch.p), k_(batch.sides()) {}
+  Backward(const Batch& batch, const QPFactors& factors, Iterates& seeds)
+      : batch_(batch), factors_(factors), seeds_(seeds), n_(batch.n), p_(batch.p), k_(batch.sides()) {}
 
   void run() {
     std::vector<char> solved(static_cast<std::size_t>(batch_.count), true);
-    for (std::int64_t e : kept_.interior.elements) solved[static_cast<std::size_t>(e)] = false;
-    if (factors_.rows) active_set(solved);
+    for (std::int64_t e : factors_.interior.elements) solved[static_cast<std::size_t>(e)] = false;
+    if (factors_.active.memory) active_set(solved);
     interior_point();
   }
 
  private:
   void active_set(const std::vector<char>& solved) {
     const bool shared = batch_.shared_matrices();
-    const int rows = batch_.rows(), rows_size = ActiveSet<T, E>::kept_size(batch_);
-    for_packs<T>(kept_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
-      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load_equalities();
+    const int rows = batch_.rows();
+    for_packs<T>(factors_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
+      const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load_rows();
       E* own = nullptr;
-      if constexpr (std::is_same_v<T, E>) own = kept_.active.pack(pack);
+      if constexpr (std::is_same_v<T, E>) own = reinterpret_cast<T*>(factors_.active.at(pack) + ActiveSet<T, E>::kept_size(batch_));
       if (shared) own = reinterpret_cast<E*>(const_cast<double*>(factors_.shared.data()));
       const Kkt<T, E, E> kkt(problem, own, shared ? Carry::all : Carry::A);
-      ActiveLane lane_memory[lanes_of<T>];
-      for (int l = 0; l < count; ++l) lane_memory[l] = {G_of(batch_, lanes[l]), factors_.rows.get() + lanes[l] * rows_size};
-      ActiveSet<T, E> method(problem, kkt, count, lane_memory, memory, own_workspace<Pack>());
+      ActiveSet<T, E> method(problem, kkt, count, factors_.active.at(pack), memory, own_workspace<Pack>());
       T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
       for (int l = 0; l < count; ++l) {
         const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
         for (int i = 0; i < n_; ++i) set_lane(dz[i], l, -vz[i]);
         for (int i = 0; i < p_; ++i) set_lane(dnu[i], l, -vnu[i]);
-        for (int i : method.rows(l)) set_lane(dy[i], l, method.rows(l).sign(i) > 0 ? -v[batch_.high_side() + i] : v[i]);
+        for (int i = 0; i < rows; ++i)
+          if (const double sign = lane(method.active(i), l); sign != 0) set_lane(dy[i], l, sign > 0 ? -v[batch_.high_side() + i] : v[i]);
       }
       method.solve_active(dz, dnu, dy);
       for (int l = 0; l < count; ++l) {
@@ -249,18 +238,16 @@ class Backward {
         store(dz, n_, l, seeds_.z.data() + e * n_), store(dnu, p_, l, seeds_.nu.data() + e * p_);
         double* dlambda = seeds_.lambda.data() + e * k_;
         std::fill_n(dlambda, k_, 0.0);
-        for (int i : method.rows(l)) {
-          const bool high = method.rows(l).sign(i) > 0;
-          dlambda[high ? batch_.high_side() + i : i] = high ? lane(dy[i], l) : -lane(dy[i], l);
-        }
+        for (int i = 0; i < rows; ++i)
+          if (const double sign = lane(method.active(i), l); sign != 0) dlambda[sign > 0 ? batch_.high_side() + i : i] = sign * lane(dy[i], l);
       }
     });
   }
 
   void interior_point() {
     const int size = Newton<T, E>::size(batch_);
-    for_packs<T>(kept_.interior.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
-      T* kept = kept_.interior.pack(pack);
+    for_packs<T>(factors_.interior.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
+      T* kept = reinterpret_cast<T*>(factors_.interior.at(pack));
       T* scaling = memory.take(Scaling<T>::size(batch_));
       std::copy_n(kept + size, Scaling<T>::size(batch_), scaling);
       const Scaling<T> by(scaling, batch_);
@@ -283,7 +270,6 @@ class Backward {
 
   const Batch& batch_;
   const QPFactors& factors_;
-  const QPFactors::Of<T>& kept_;
   Iterates& seeds_;
   const int n_, p_, k_;
 };
@@ -292,19 +278,19 @@ class Backward {
 
 bool solve_cpu(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
   if (!batch.packs())
-    return Forward<double, double>(batch, options, start, iterates, solution, factors, factors.single).run();
+    return Forward<double, double>(batch, options, start, iterates, solution, factors).run();
   if (batch.shared_matrices())
-    return Forward<Pack, double>(batch, options, start, iterates, solution, factors, factors.packs).run();
-  return Forward<Pack, Pack>(batch, options, start, iterates, solution, factors, factors.packs).run();
+    return Forward<Pack, double>(batch, options, start, iterates, solution, factors).run();
+  return Forward<Pack, Pack>(batch, options, start, iterates, solution, factors).run();
 }
 
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds) {
   if (!batch.packs())
-    Backward<double, double>(batch, factors, factors.single, seeds).run();
+    Backward<double, double>(batch, factors, seeds).run();
   else if (batch.shared_matrices())
-    Backward<Pack, double>(batch, factors, factors.packs, seeds).run();
+    Backward<Pack, double>(batch, factors, seeds).run();
   else
-    Backward<Pack, Pack>(batch, factors, factors.packs, seeds).run();
+    Backward<Pack, Pack>(batch, factors, seeds).run();
 }
 
 }  // namespace optnet

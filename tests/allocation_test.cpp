@@ -95,8 +95,8 @@ TEST_CASE("an iteration of the interior point allocates nothing", "[qp][allocati
 }
 
 TEST_CASE("a step of the active-set method allocates nothing", "[qp][allocation]") {
-  for (bool shared : {false, true}) {
-    const std::int64_t B = 32, n = 30, m = 30;
+  for (auto [shared, n] : {std::pair{false, 15}, {true, 15}, {false, 30}, {true, 30}}) {  // few rows, and many
+    const std::int64_t B = 32, m = n;
     const QP<Tensor> qp = random_problem(B, n, m, shared);
     std::set<long> times, bytes;
     std::set<int> steps;
@@ -107,7 +107,7 @@ TEST_CASE("a step of the active-set method allocates nothing", "[qp][allocation]
       const Taken taken = taken_by(one, {});
       times.insert(taken.times), bytes.insert(taken.bytes), steps.insert(taken.solution.iterations[0]);
     }
-    CHECK(*steps.rbegin() >= *steps.begin() + 3);
+    CHECK(*steps.rbegin() >= *steps.begin() + 2);
     CHECK(times.size() == 1);
     CHECK(bytes.size() == 1);
   }

@@ -43,7 +43,7 @@ struct Source {
 Tensor squared(const Tensor& Q) { return matmul(Q, Q, {.transpose_a = true}); }
 
 QP<Tensor> problem(Source& r) {
-  const std::int64_t n = r.below(7) + 1, m = r.below(8), p = r.below(4), B = 1 + r.below(3);
+  const std::int64_t n = r.below(7) + 1, m = r.below(8) + (r.one_in(4) ? 20 : 0), p = r.below(4), B = 1 + r.below(3);  // few rows and many
   QP<Tensor> qp{.q = r.field({n}, B)};
   switch (r.below(5)) {
     case 0: qp.Q = r.field({n, n}, B); break;

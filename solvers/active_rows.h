@@ -1,7 +1,7 @@
 // The search for the active rows. Without inequalities a QP is solved at once, and what is left of it is a problem of its rows
 // alone: R, c0 and the rows' limits (K23, K24 of docs/optnet.md). The search in two layouts:
-//     rows <= 24   MaskedRows   a pack holds one row of several problems; R_SS is R with the rows of I where none is active
-//     beyond       ListedRows   a pack holds several rows of one problem; R_SS is gathered
+//     MaskedRows   a pack holds one row of several problems; R_SS is R with the rows of I where none is active
+//     ListedRows   a pack holds several rows of one problem; R_SS is gathered
 // Few rows are cheapest without lists. Of many, each problem needs its own and its own number of steps: a pack of problems
 // would wait for the slowest, and work as the largest.
 #pragma once
@@ -191,8 +191,6 @@ class ListedRows {
 
 class MaskedRows {
  public:
-  static constexpr int most_rows = 24;
-
   /// Packs that are kept for the backward pass (signs and factor), and those that are not.
   static int kept_size(int k) { return k + k * dense::leading_dimension(k); }
   static int scratch_size(int k) { return 2 * k; }

@@ -15,17 +15,14 @@ namespace optnet {
 template <class T, class E>
 class ActiveSet : public Iterate<T> {
  public:
-  /// Whether it is worth a try, by sizes alone: R, [rows, rows], must not cost more than a few interior-point steps.
-  static bool suits(const Sizes& sizes) {
-    return sizes.rows() > 0 && sizes.rows() <= 4 * sizes.n && sizes.rows() <= 4096 && sizes.p < sizes.n;
-  }
   /// Packs of memory that the active rows of one T need, to be kept for the backward pass.
   static int kept_size(const Sizes& sizes) {
     const int k = sizes.rows();
-    return masked(sizes) ? MaskedRows::kept_size(k) : lanes_of<T> * ListedRows::kept_size(k, sizes.n - sizes.p);
+    return path(sizes).masked ? MaskedRows::kept_size(k) : lanes_of<T> * ListedRows::kept_size(k, sizes.n - sizes.p);
   }
 
-  /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems. `kept` [kept_size()] holds the rows of an earlier search, or 0.
+  /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems. `kept` [kept_size()]
+  /// holds the rows of an earlier search, or where the next begins: clear(), guess().
   ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, Pack* kept, Workspace<T>& memory, Workspace<Pack>& row_memory)
       : P(problem), kkt_(kkt), count_(count), n_(problem.n), p_(problem.p), k_(problem.rows()), row_memory_(row_memory) {
     for (T** x : {&z, &r1_, &u_, &dual_size_, &Cty_}) *x = memory.take(n_);
@@ -33,24 +30,23 @@ class ActiveSet : public Iterate<T> {
     for (T** x : {&y_, &active_, &c_, &r3_, &c0_, &low_, &high_, &unit_}) *x = memory.take(k_);
     for (T** x : {&s, &lambda}) *x = memory.take(problem.sides());
     dy_ = row_memory.take(dense::packs_for(k_));
-    if (masked(problem)) {
+    if (path(problem).masked) {
       masked_.emplace(k_, n_ - p_, kept, row_memory.take(MaskedRows::scratch_size(k_)));
     } else {
       const int size = ListedRows::kept_size(k_, n_ - p_), scratch = ListedRows::scratch_size(k_, n_ - p_);
       for (int l = 0; l < count_; ++l) listed_[l].emplace(k_, n_ - p_, kept + l * size, row_memory.take(scratch));
     }
-    take_signs();
   }
 
   /// No row is active.
   static void clear(const Sizes& sizes, Pack* kept) {
     const int k = sizes.rows(), size = ListedRows::kept_size(k, sizes.n - sizes.p);
-    if (masked(sizes)) std::fill_n(kept, k, Pack(0.0));
-    for (int l = 0; l < lanes_of<T> && !masked(sizes); ++l) std::fill_n(kept + l * size, dense::packs_for(k), Pack(0.0));
+    if (path(sizes).masked) std::fill_n(kept, k, Pack(0.0));
+    for (int l = 0; l < lanes_of<T> && !path(sizes).masked; ++l) std::fill_n(kept + l * size, dense::packs_for(k), Pack(0.0));
   }
   /// Where an earlier solution begins: row i of a lane at its low side (-1) or its high one (1).
   static void guess(const Sizes& sizes, Pack* kept, int l, int i, double sign) {
-    if (masked(sizes))
+    if (path(sizes).masked)
       kept[i].set(l, sign);
     else
       dense::entries(kept + l * ListedRows::kept_size(sizes.rows(), sizes.n - sizes.p))[i] = sign;
@@ -70,6 +66,14 @@ class ActiveSet : public Iterate<T> {
     }
   }
 
+  /// active(), as a search left it.
+  void take_signs() {
+    for (int i = 0; i < k_; ++i)
+      if constexpr (packs) active_[i] = masked_ ? masked_->sign(i) : T(0.0);
+      else active_[i] = 0.0;
+    for (int l = 0; l < count_ && !masked_; ++l)
+      for (int i : *listed_[l]) set_lane(active_[i], l, listed_[l]->sign(i));
+  }
   /// Of row i: -1 if it is active at its low side, 1 at its high side, else 0.
   const T& active(int i) const { return active_[i]; }
 
@@ -96,7 +100,6 @@ class ActiveSet : public Iterate<T> {
  private:
   static constexpr int max_steps = 30;
   static constexpr bool packs = lanes_of<T> > 1;
-  static bool masked(const Sizes& sizes) { return packs && sizes.rows() <= MaskedRows::most_rows; }
 
   T norm(int count, const T* x) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
@@ -140,14 +143,6 @@ class ActiveSet : public Iterate<T> {
     for (int l = 0; l < count_; ++l) status[l] = QPStatus::solved, iterations[l] = steps[l];
     take_signs();
     return confirmed;
-  }
-
-  void take_signs() {
-    for (int i = 0; i < k_; ++i)
-      if constexpr (packs) active_[i] = masked_ ? masked_->sign(i) : T(0.0);
-      else active_[i] = 0.0;
-    for (int l = 0; l < count_ && !masked_; ++l)
-      for (int i : *listed_[l]) set_lane(active_[i], l, listed_[l]->sign(i));
   }
 
   /// Each lane's R and limits, where they were packed.

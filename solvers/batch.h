@@ -24,16 +24,6 @@ struct Batch : Sizes {
   DType dtype = float64;
   QP<Tensor> data;       // in float64; what the fields point into
   QP<Field> field;
-
-  /// Whether the batch shares all of Q, G and A, which are then read as plain numbers.
-  bool shared_matrices() const { return field.Q.element == 0 && field.G.element == 0 && field.A.element == 0; }
-
-  /// Packs or LAPACK, by size alone, so that an answer never depends on the batch around it.
-  ///     n + p <= 256    packs: several problems a register, the matrices of one pack still in cache
-  ///     beyond          one problem a thread, factored by LAPACK
-  bool packs() const { return n + p <= 256; }
-  /// Whether matrices are copied into packs, and so checked and made symmetric on the way, while they pass anyway.
-  bool copies_matrices() const { return packs() && !shared_matrices(); }
 };
 
 /// Where each field's sides begin, in the order of Problem.
@@ -79,8 +69,7 @@ struct SharedMatrices {
 /// What solve() keeps for vjp(): the solution in double, and the factors there.
 struct QPFactors {
   Iterates solution;
-  Sizes sizes;                 // of the problem solved, and whether it shares its matrices
-  bool shares = false;
+  Sizes sizes;                 // of the problem solved
   int threads = 0;
   std::vector<double> shared;  // Kkt's, with the rows of C, where the batch shares its matrices
   SharedMatrices scaled;

@@ -77,7 +77,7 @@ void scale(int count, int n, E* M, const E* left, const E* right) {
 /// Scales the matrices by D, E and F as they stand. (c is left to those who multiply by Q.)
 template <class E>
 void scale(const Sizes& sizes, const Matrices<E>& matrices, const Scaling<E>& by) {
-  const auto& [n, p, m, bounds, low, high, Q_dense] = sizes;
+  const int n = sizes.n, p = sizes.p, m = sizes.m;
   if (matrices.Q) detail::scale(n, n, matrices.Q, by.D, by.D);
   for (int i = 0; matrices.Q_diagonal && i < n; ++i) matrices.Q_diagonal[i] *= by.D[i] * by.D[i];
   if (matrices.A) detail::scale(p, n, matrices.A, by.E, by.D);
@@ -87,7 +87,7 @@ void scale(const Sizes& sizes, const Matrices<E>& matrices, const Scaling<E>& by
 /// Finds D, E and F and scales the matrices by them. `step` [Scaling::size()] is working memory.
 template <class E>
 void equilibrate(const Sizes& sizes, const Matrices<E>& matrices, const Scaling<E>& total, const Scaling<E>& step) {
-  const auto& [n, p, m, bounds, low, high, Q_dense] = sizes;
+  const int n = sizes.n, p = sizes.p, m = sizes.m;
   const int all = n + p + m;  // D, E and F lie behind each other
   for (int i = 0; i < all; ++i) total.D[i] = 1.0;
   for (int sweep = 0; sweep < 8; ++sweep) {

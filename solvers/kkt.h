@@ -16,8 +16,6 @@
 
 namespace optnet {
 
-enum class Carry : std::uint8_t { none, G, all, A };  // A: what is kept of `all` for solves, the rows of C left out
-
 /// Vectors of T, the problem's matrices of E, factors of F.
 template <class T, class E, class F = T>
 class Kkt {

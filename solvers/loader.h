@@ -43,7 +43,7 @@ class Loader {
     const Scaling<T> scaling(kept, batch_);
     T* diagonal = const_cast<T*>(problem.Q_diagonal);  // this loader's own, as all vectors are
     if constexpr (std::is_same_v<E, T>) {
-      if (!batch_.shared_matrices()) {
+      if (!batch_.shared) {
         Matrices<E> own = copies();
         own.Q_diagonal = diagonal;
         if (known)
@@ -53,7 +53,7 @@ class Loader {
         problem.Q = own.Q, problem.A = own.A, problem.G = own.G;
       }
     }
-    if (batch_.shared_matrices()) {
+    if (batch_.shared) {
       const auto use = [](const std::vector<double>& x) { return x.empty() ? nullptr : reinterpret_cast<const E*>(x.data()); };
       problem.Q = use(shared.Q), problem.A = use(shared.A), problem.G = use(shared.G);
       for (std::size_t i = 0; i + 2 < static_cast<std::size_t>(Scaling<T>::size(batch_)); ++i) kept[i] = shared.scaling[i];

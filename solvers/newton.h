@@ -11,15 +11,15 @@ class Newton {
  public:
   /// `factors` [size()] can be kept, and handed to another Newton to solve again after set_weights().
   Newton(const Problem<T, E>& problem, T* factors, double regularization, Workspace<T>& memory, Team team = {})
-      : P(problem), kkt_(problem, factors, carry(problem)), regularization_(least(problem, regularization)), team_(team), n_(problem.n), p_(problem.p),
-        rows_(problem.rows()), first_(carry(problem) == Carry::G ? rows_ - problem.m : rows_), carried_(rows_ - first_) {
+      : P(problem), kkt_(problem, factors, path(problem).carry), regularization_(least(problem, regularization)), team_(team), n_(problem.n), p_(problem.p),
+        rows_(problem.rows()), first_(path(problem).carry == Carry::G ? rows_ - problem.m : rows_), carried_(rows_ - first_) {
     for (T** x : {&b1_, &e1_}) *x = memory.take(n_);
     for (T** x : {&dy_, &b2_, &e2_}) *x = memory.take(p_ + carried_);
     for (T** x : {&W_, &t_, &Cdz_, &row_}) *x = memory.take(rows_);
-    scratch_ = memory.take(Kkt<T, E>::scratch_size(problem, carry(problem)));
+    scratch_ = memory.take(Kkt<T, E>::scratch_size(problem, path(problem).carry));
   }
 
-  static int size(const Sizes& sizes) { return Kkt<T, E>::size(sizes, carry(sizes)); }
+  static int size(const Sizes& sizes) { return Kkt<T, E>::size(sizes, path(sizes).carry); }
 
   /// rho and delta. Where G is in H, 1/delta and rho stand in one matrix, and digits enough must lie between.
   double regularization() const { return regularization_; }
@@ -61,10 +61,7 @@ class Newton {
   const T& row(int i) const { return Cdz_[i]; }
 
  private:
-  /// See kkt.h: rows of G are carried unless they are many.
-  static Carry carry(const Sizes& sizes) { return sizes.m > 0 && sizes.m <= 2 * sizes.n ? Carry::G : Carry::none; }
-
-  static double least(const Sizes& sizes, double given) { return sizes.m > 0 && carry(sizes) == Carry::none && given < 1e-7 ? 1e-7 : given; }
+  static double least(const Sizes& sizes, double given) { return sizes.m > 0 && path(sizes).carry == Carry::none && given < 1e-7 ? 1e-7 : given; }
 
   /// b1 = r1 - C't without the carried rows, b2 = (r2, -t / w of the carried rows). (K8)
   void right_hand_side(const T* r1, const T* r2) {

@@ -5,21 +5,10 @@
 #pragma once
 
 #include "solvers/dense.h"
+#include "solvers/path.h"
 #include "solvers/qp.h"
 
 namespace optnet {
-
-/// The sizes of a QP and what kinds of rows and sides it has.
-struct Sizes {
-  int n = 0, p = 0, m = 0;                       // variables, equalities, rows of G
-  bool bounds = false, low = false, high = false;  // whether C begins with I; whether rows have low and high sides
-  bool Q_dense = false;
-
-  int rows() const { return n * bounds + m; }
-  int sides() const { return rows() * (low + high); }
-  int high_side() const { return rows() * low; }    // low sides come first, then the high ones
-  friend bool operator==(const Sizes&, const Sizes&) = default;
-};
 
 /// E is the type of the matrices' entries: double where the batch shares Q, G and A, else T.
 template <class T, class E>

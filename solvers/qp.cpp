@@ -132,9 +132,11 @@ Batch read(const QP<Tensor>& qp) {
   batch.bounds = data.lower.defined() || data.upper.defined();
   batch.low = data.lower.defined() || data.lower_g.defined();
   batch.high = data.upper.defined() || data.h.defined();
+  batch.Q_given = data.Q.defined();
+  batch.shared = batch.field.Q.element == 0 && batch.field.G.element == 0 && batch.field.A.element == 0;
   for (std::size_t i = 0; i < given.size(); ++i)
-    if (!is_matrix(batch, i) || !batch.copies_matrices()) check_numbers(batch, i);
-  if (batch.Q_dense && !batch.copies_matrices()) data.Q = symmetric(data.Q), batch.field.Q.data = data.Q.data<double>();
+    if (!is_matrix(batch, i) || !path(batch).copies) check_numbers(batch, i);
+  if (batch.Q_dense && !path(batch).copies) data.Q = symmetric(data.Q), batch.field.Q.data = data.Q.data<double>();
   return batch;
 }
 
@@ -259,7 +261,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   if (batch.field.h) solution.lambda = columns(batch, at.lambda, k, side.h, batch.m);
   if (options.differentiable) {
     // The products of (K21) need the solution in full precision.
-    factors->solution = std::move(at), factors->sizes = batch, factors->shares = batch.shared_matrices(), factors->threads = options.threads;
+    factors->solution = std::move(at), factors->sizes = batch, factors->threads = options.threads;
     solution.factors = std::move(factors);
   }
   return solution;

@@ -59,8 +59,8 @@ class Forward {
   bool run() {
     std::vector<std::int64_t> elements(static_cast<std::size_t>(batch_.count));
     std::iota(elements.begin(), elements.end(), 0);
-    if (options_.active_set && batch_.field.Q && ActiveSet<T, E>::suits(batch_)) {
-      if (!batch_.shared_matrices() || factor_shared()) active_set(elements);
+    if (options_.active_set && path(batch_).active_set) {
+      if (!batch_.shared || factor_shared()) active_set(elements);
       std::erase_if(elements, [&](std::int64_t e) { return done_[static_cast<std::size_t>(e)]; });
     }
     factors_.regularization = options_.regularization;
@@ -83,7 +83,7 @@ class Forward {
   }
 
   void active_set(const std::vector<std::int64_t>& elements) {
-    const bool shared = batch_.shared_matrices(), keep = options_.differentiable;
+    const bool shared = batch_.shared, keep = options_.differentiable;
     const int size = Kkt<T, E, E>::size(batch_, Carry::all), rows_size = ActiveSet<T, E>::kept_size(batch_);
     if (keep) factors_.active.reserve<T>(elements, rows_size + (shared ? 0 : Kept::packs<T>(Kkt<T, T>::size(batch_, Carry::A))));
     for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
@@ -118,7 +118,7 @@ class Forward {
     const int size = Newton<T, E>::size(batch_);
     const int scaling_size = Scaling<T>::size(batch_);
     if (elements.empty()) return;
-    if (batch_.shared_matrices()) equilibrate_shared();
+    if (batch_.shared) equilibrate_shared();
     if (options_.differentiable) factors_.interior.reserve<T>(elements, Kept::packs<T>(size + scaling_size));
     for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
@@ -214,7 +214,7 @@ class Backward {
 
  private:
   void active_set(const std::vector<char>& solved) {
-    const bool shared = batch_.shared_matrices();
+    const bool shared = batch_.shared;
     const int rows = batch_.rows();
     for_packs<T>(factors_.active.elements, factors_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       const Problem<T, E> problem = Loader<T, E>(batch_, lanes, memory).load_rows();
@@ -223,6 +223,7 @@ class Backward {
       if (shared) own = reinterpret_cast<E*>(const_cast<double*>(factors_.shared.data()));
       const Kkt<T, E, E> kkt(problem, own, shared ? Carry::all : Carry::A);
       ActiveSet<T, E> method(problem, kkt, count, factors_.active.at(pack), memory, own_workspace<Pack>());
+      method.take_signs();
       T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
       for (int l = 0; l < count; ++l) {
         const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
@@ -277,17 +278,17 @@ class Backward {
 }  // namespace
 
 bool solve_cpu(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors) {
-  if (!batch.packs())
+  if (!path(batch).packs)
     return Forward<double, double>(batch, options, start, iterates, solution, factors).run();
-  if (batch.shared_matrices())
+  if (batch.shared)
     return Forward<Pack, double>(batch, options, start, iterates, solution, factors).run();
   return Forward<Pack, Pack>(batch, options, start, iterates, solution, factors).run();
 }
 
 void adjoint_cpu(const Batch& batch, const QPFactors& factors, Iterates& seeds) {
-  if (!batch.packs())
+  if (!path(batch).packs)
     Backward<double, double>(batch, factors, seeds).run();
-  else if (batch.shared_matrices())
+  else if (batch.shared)
     Backward<Pack, double>(batch, factors, seeds).run();
   else
     Backward<Pack, Pack>(batch, factors, seeds).run();

@@ -108,7 +108,7 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
   const Iterates& at = solution.factors->solution;
   const std::int64_t n = batch.n, p = batch.p, m = batch.m, k = batch.sides();
   const SideBlocks side(batch);
-  check(solution.factors->sizes == batch && solution.factors->shares == batch.shared_matrices() &&
+  check(solution.factors->sizes == batch &&
         solution.status.size() == static_cast<std::size_t>(batch.count) && at.z.size() == static_cast<std::size_t>(batch.count * n) &&
         at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
         "vjp: the solution is of another problem; its sizes differ");

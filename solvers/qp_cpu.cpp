@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <exception>
 #include <numeric>
 
 namespace optnet {
@@ -36,15 +37,20 @@ template <class T, class Run>
 void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run& run) {
   const auto count = static_cast<std::int64_t>(elements.size()), packs = (count + lanes_of<T> - 1) / lanes_of<T>;
   const int team = static_cast<int>(std::min<std::int64_t>(team_of ? team_of : threads(), packs));
+  std::exception_ptr failure;  // none may leave a parallel region: out of memory, say
 #pragma omp parallel for schedule(dynamic) num_threads(team) if (team > 1)
-  for (std::int64_t pack = 0; pack < packs; ++pack) {
-    Workspace<T>& memory = own_workspace<T>();
-    memory.reset(), own_workspace<Pack>().reset();
-    std::int64_t lanes[lanes_of<T>];
-    const auto own = static_cast<int>(std::min<std::int64_t>(lanes_of<T>, count - pack * lanes_of<T>));
-    for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(pack * lanes_of<T> + std::min(l, own - 1))];
-    run(pack, lanes, own, memory);
-  }
+  for (std::int64_t pack = 0; pack < packs; ++pack) try {
+      Workspace<T>& memory = own_workspace<T>();
+      memory.reset(), own_workspace<Pack>().reset();
+      std::int64_t lanes[lanes_of<T>];
+      const auto own = static_cast<int>(std::min<std::int64_t>(lanes_of<T>, count - pack * lanes_of<T>));
+      for (int l = 0; l < lanes_of<T>; ++l) lanes[l] = elements[static_cast<std::size_t>(pack * lanes_of<T> + std::min(l, own - 1))];
+      run(pack, lanes, own, memory);
+    } catch (...) {
+#pragma omp critical
+      failure = std::current_exception();
+    }
+  if (failure) std::rethrow_exception(failure);
 }
 
 /// The forward pass: the active-set method where it suits, the interior-point method for all that it left.

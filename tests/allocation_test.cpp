@@ -2,9 +2,11 @@
 // operator new of the tests passes through here, and is counted in its own thread.
 #include "tests/test.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 #include <random>
+#include <thread>
 
 // clang's sanitizers link an operator new of their own, and allow no other.
 #ifdef __clang__
@@ -18,8 +20,10 @@
 namespace {
 
 thread_local long allocations = 0, allocated_bytes = 0;
+std::atomic<std::size_t> most_bytes = SIZE_MAX;  // of one allocation: more is refused
 
 void* counted(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+  if (size > most_bytes) return nullptr;
   ++allocations, allocated_bytes += static_cast<long>(size);
   size = (std::max<std::size_t>(size, 1) + alignment - 1) / alignment * alignment;
   return alignment > alignof(std::max_align_t) ? std::aligned_alloc(alignment, size) : std::malloc(size);
@@ -120,6 +124,24 @@ TEST_CASE("a larger batch takes room for its answers only", "[qp][allocation]") 
     const Taken large = taken_by(random_problem(96, n, m, false), {.active_set = active_set});
     const double numbers = static_cast<double>(large.bytes - small.bytes) / (64 * 8);  // a problem
     CHECK(numbers < 4 * (n + m) + 20);  // z, lambda and s, as they are found and as they are returned; Q and G hold n (n + m)
+  }
+}
+
+TEST_CASE("running out of memory is an exception, on any number of threads, and harms no later solve", "[qp][allocation]") {
+  const QP<Tensor> qp = random_problem(64, 60, 60, false);
+  for (int count : {1, 2}) {
+    bool refused = false;
+    std::thread([&] {  // whose workspaces, and those of its team, are still empty
+      most_bytes = 100'000;
+      try {
+        solve(qp, {.threads = count});
+      } catch (const std::bad_alloc&) {
+        refused = true;
+      }
+      most_bytes = SIZE_MAX;
+      CHECK(solve(qp, {.threads = count}).status[0] == QPStatus::solved);
+    }).join();
+    CHECK(refused);
   }
 }
 

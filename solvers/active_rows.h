@@ -6,7 +6,7 @@
 // would wait for the slowest, and work as the largest.
 #pragma once
 
-#include "solvers/dense.h"
+#include "solvers/dense_one.h"
 
 #include <cstdio>
 

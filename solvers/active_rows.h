@@ -20,42 +20,37 @@ struct RowLimits {
   const Pack* unit = nullptr;  // 1 / sqrt(R_ii), in which violations are measured; 0 for a row of 0
 };
 
-/// A guess, and its correction (K26). `whole(x)` is the largest of x over all lanes that belong to one problem.
+/// A guess, and its correction (K26). Whole folds the lanes that belong to one problem: largest(x), sum(x).
 template <class Whole>
 class Guess : RowLimits {
  public:
-  Guess(const RowLimits& limits, Pack* active, Pack* y, Pack* c) : RowLimits(limits), active_(active), y_(y), c_(c) {
+  Guess(const RowLimits& limits, int rows, int dimensions, Pack* active, Pack* y, Pack* c)
+      : RowLimits(limits), crowded_(rows > dimensions), dimensions_(dimensions), active_(active), y_(y), c_(c) {
     const auto finite = [](const Pack& x) { return select(abs(x) < Pack(1e299), abs(x), Pack(0.0)); };
     Pack size = 0.0;
     for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(finite(low[i]), finite(high[i]))));
-    tiny_ = tiny * Whole{}(size);
+    tiny_ = tiny * Whole::largest(size);
     for (int i = 0; i < packs; ++i) active_[i] = select(low[i] == high[i], Pack(1.0), active_[i]);  // fixed rows
   }
 
   Pack limit(int i) const { return select(active_[i] > Pack(0.0), high[i], low[i]); }
   const Pack& worst() const { return worst_; }
 
-  /// How much of the worst violation a row must have to be taken in. Measured: docs/solver.md.
-  static double theta(int step, bool more_rows_than_dimensions) {
-    return more_rows_than_dimensions ? (step < 6 ? 0.35 : 0.5) : step < 10 ? 0.2 : 0.5;
-  }
-
-  /// Lets go of active rows whose dual has the wrong sign, and takes in inactive ones violated at least theta times as
-  /// much as the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
-  Mask correct(double theta) {
+  /// Lets go of active rows whose dual has the wrong sign, and takes in inactive ones violated at least theta times as much as
+  /// the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
+  Mask correct(int step) {
+    const double theta = step >= 20 ? 0.9 : step >= 10 ? 0.5 : !crowded_ ? 0.2 : step >= 6 ? 0.5 : 0.35;  // measured: docs/solver.md
     Pack worst = 0.0, y_size = 0.0;
     for (int i = 0; i < packs; ++i) {
       worst = max(violation(i), worst);
       y_size = max(abs(y_[i]) / max(unit[i], Pack(1e-300)), y_size);
     }
-    worst_ = Whole{}(worst);
-    const Pack least = max(theta * worst_, tiny_), smallest_dual = -tiny * Whole{}(y_size);
+    worst_ = Whole::largest(worst), smallest_dual_ = -tiny * Whole::largest(y_size);
+    const Pack least = max(theta * worst_, tiny_), enough = crowded_ ? make_room(least) : least;
     Mask changed = Pack(1.0) < Pack(0.0);
     for (int i = 0; i < packs; ++i) {
-      const Pack a = active_[i];
-      const Mask keep = (a * y_[i] >= smallest_dual * unit[i]) | (low[i] == high[i]);
-      const Pack taken = select(violation(i) > least, select(c_[i] > high[i], Pack(1.0), Pack(-1.0)), Pack(0.0));
-      active_[i] = select(a == Pack(0.0), taken, select(keep, a, Pack(0.0)));
+      const Pack a = active_[i], taken = select(violation(i) > enough, select(c_[i] > high[i], Pack(1.0), Pack(-1.0)), Pack(0.0));
+      active_[i] = select(a == Pack(0.0), taken, select(stays(i), a, Pack(0.0)));
       changed = changed | !(active_[i] == a);
     }
     return changed;
@@ -69,10 +64,25 @@ class Guess : RowLimits {
  private:
   static constexpr double tiny = 1e-11;
 
+  /// A threshold nearer the worst violation, where rows of at least `least` would be more than there are dimensions.
+  Pack make_room(Pack least) const {
+    for (int halving = 0; halving < 5; ++halving) {
+      Pack count = 0.0;
+      for (int i = 0; i < packs; ++i) count += select((violation(i) > least) | (stays(i) & !(active_[i] == Pack(0.0))), Pack(1.0), Pack(0.0));
+      const Mask crowded = Whole::sum(count) > Pack(dimensions_);
+      if (!any(crowded)) break;
+      least = select(crowded, 0.5 * (least + worst_), least);
+    }
+    return least;
+  }
+  /// Whether an active row has a dual of the right sign.
+  Mask stays(int i) const { return (active_[i] * y_[i] >= smallest_dual_ * unit[i]) | (low[i] == high[i]); }
   Pack violation(int i) const { return select(active_[i] == Pack(0.0), unit[i] * max(low[i] - c_[i], c_[i] - high[i]), Pack(0.0)); }
 
+  const bool crowded_;      // whether rows outnumber dimensions
+  const Pack dimensions_;
   Pack *active_, *y_, *c_;  // -1 (low side), 0 or 1 (high side); the duals; C z
-  Pack tiny_, worst_ = 0.0;
+  Pack tiny_, worst_ = 0.0, smallest_dual_ = 0.0;
 };
 
 class ListedRows {
@@ -113,12 +123,12 @@ class ListedRows {
     if (count_ > dimensions_) std::fill_n(active_, packs_, Pack(0.0));  // from elsewhere
     count_ = 0;
     std::fill_n(listed_, packs_, Pack(0.0));
-    Guess<OneProblem> guess(limits, active_, y_, c_);
+    Guess<OneProblem> guess(limits, k_, dimensions_, active_, y_, c_);
     for (int step = 0; step < max_steps; ++step) {
       list();
       if (count_ > dimensions_) break;
       solve_for_duals(limits, guess, R);  // (K25)
-      const Mask changed = guess.correct(guess.theta(step, k_ > dimensions_));  // (K26)
+      const Mask changed = guess.correct(step);  // (K26)
       if (verbose) std::fprintf(stderr, "active set, step %d: %d rows, worst violation %.2e\n", step + 1, count_, guess.worst()[0]);
       if (!any(changed)) return guess.settle_fixed_rows(), step + 1;
     }
@@ -129,7 +139,8 @@ class ListedRows {
 
  private:
   struct OneProblem {
-    Pack operator()(const Pack& x) const { return largest_lane(x); }
+    static Pack largest(const Pack& x) { return largest_lane(x); }
+    static Pack sum(const Pack& x) { return sum_of_lanes(x); }
   };
 
   /// A vertex has as many active rows as dimensions are left.
@@ -213,7 +224,7 @@ class MaskedRows {
   Mask search(const RowLimits& limits, const E* R, int ldR, int max_steps, bool verbose, int (&steps)[Pack::lanes]) {
     const Mask all = Pack(0.0) < Pack(1.0);
     drop(too_many());
-    Guess<EachLane> guess(limits, active_, y_, c_);
+    Guess<EachLane> guess(limits, k_, dimensions_, active_, y_, c_);
     Mask running = all, lost = !all;
     std::fill_n(steps, Pack::lanes, 0);
     for (int step = 0; step < max_steps && any(running); ++step) {
@@ -221,7 +232,7 @@ class MaskedRows {
       drop(lost), running = running & !lost;
       solve_for_duals(limits, guess, R, ldR);  // (K25)
       for (int l = 0; l < Pack::lanes; ++l) steps[l] += lane(running, l);
-      running = running & guess.correct(guess.theta(step, k_ > dimensions_));  // (K26): a guess that stands stays as it is
+      running = running & guess.correct(step);  // (K26): a guess that stands stays as it is
       if (verbose) std::fprintf(stderr, "active set, step %d: worst violation %.2e\n", step + 1, lane(guess.worst(), 0));
     }
     lost = lost | running;
@@ -232,7 +243,8 @@ class MaskedRows {
 
  private:
   struct EachLane {
-    const Pack& operator()(const Pack& x) const { return x; }
+    static const Pack& largest(const Pack& x) { return x; }
+    static const Pack& sum(const Pack& x) { return x; }
   };
 
   Mask too_many() const {

@@ -98,7 +98,7 @@ class ActiveSet : public Iterate<T> {
   using Iterate<T>::objective, Iterate<T>::primal_residual, Iterate<T>::dual_residual, Iterate<T>::gap;
 
  private:
-  static constexpr int max_steps = 30;
+  static constexpr int max_steps = 50;
   static constexpr bool packs = lanes_of<T> > 1;
 
   T norm(int count, const T* x) const {

@@ -232,6 +232,7 @@ class Backward {
       method.take_signs();
       T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
       for (int l = 0; l < count; ++l) {
+        if (!solved[static_cast<std::size_t>(lanes[l])]) continue;  // whatever this lane then holds, no other lane sees it
         const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
         for (int i = 0; i < n_; ++i) set_lane(dz[i], l, -vz[i]);
         for (int i = 0; i < p_; ++i) set_lane(dnu[i], l, -vnu[i]);

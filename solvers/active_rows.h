@@ -9,12 +9,14 @@
 #include "solvers/dense_one.h"
 
 #include <cstdio>
+#include <limits>
 
 namespace optnet {
 
-/// The rows as both layouts see them, in `packs` packs: limits that are infinite are +-1e300; what is not a row is c0 = 0, no
-/// limits, unit 0.
+/// The rows as both layouts see them, in `packs` packs; what is not a row has c0 = 0, infinite limits, unit 0.
 struct RowLimits {
+  static constexpr double infinity = std::numeric_limits<double>::infinity();
+
   int packs = 0;
   const Pack *c0 = nullptr, *low = nullptr, *high = nullptr;
   const Pack* unit = nullptr;  // 1 / sqrt(R_ii), in which violations are measured; 0 for a row of 0
@@ -26,7 +28,7 @@ class Guess : RowLimits {
  public:
   Guess(const RowLimits& limits, int rows, int dimensions, Pack* active, Pack* y, Pack* c)
       : RowLimits(limits), crowded_(rows > dimensions), dimensions_(dimensions), active_(active), y_(y), c_(c) {
-    const auto finite = [](const Pack& x) { return select(abs(x) < Pack(1e299), abs(x), Pack(0.0)); };
+    const auto finite = [](const Pack& x) { return select(abs(x) < Pack(infinity), abs(x), Pack(0.0)); };
     Pack size = 0.0;
     for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(finite(low[i]), finite(high[i]))));
     tiny_ = tiny * Whole::largest(size);

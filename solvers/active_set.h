@@ -99,6 +99,7 @@ class ActiveSet : public Iterate<T> {
 
  private:
   static constexpr int max_steps = 50;
+  static constexpr double infinity = RowLimits::infinity;
   static constexpr bool packs = lanes_of<T> > 1;
 
   T norm(int count, const T* x) const {
@@ -116,8 +117,8 @@ class ActiveSet : public Iterate<T> {
     for (int i = 0; i < k_; ++i) {
       const T r = R[i * kkt_.ldR() + i];
       unit_[i] = select(r > 1e-14 * largest, 1.0 / sqrt(max(r, T(1e-300))), T(0.0));
-      low_[i] = P.low ? select(P.mask[i] > T(0.0), -P.d[i], T(-1e300)) : T(-1e300);
-      high_[i] = P.high ? select(P.mask[P.high_side() + i] > T(0.0), P.d[P.high_side() + i], T(1e300)) : T(1e300);
+      low_[i] = P.low ? select(P.mask[i] > T(0.0), -P.d[i], T(-infinity)) : T(-infinity);
+      high_[i] = P.high ? select(P.mask[P.high_side() + i] > T(0.0), P.d[P.high_side() + i], T(infinity)) : T(infinity);
     }
   }
 
@@ -163,7 +164,7 @@ class ActiveSet : public Iterate<T> {
       deinterleave(from, k_, to);
       return first;
     };
-    const Pack *c0 = vector(c0_, 0), *low = vector(low_, -1e300), *high = vector(high_, 1e300), *unit = vector(unit_, 0);
+    const Pack *c0 = vector(c0_, 0), *low = vector(low_, -infinity), *high = vector(high_, infinity), *unit = vector(unit_, 0);
     const int own = std::is_same_v<E, T> ? lanes_of<T> : 1;  // R's
     Pack* R = row_memory_.take(own * k_ * ld);
     for (int i = 0; i < k_; ++i) {

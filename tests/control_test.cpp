@@ -1,22 +1,15 @@
 // Problems that people bring to a QP solver: a chain of masses under control, a portfolio, a support vector machine, lasso and
 // isotonic regression. Each must satisfy (K2), and agree with an algorithm of its own where there is one.
-#include "tests/plain_qp.h"
+#include "tests/random_qp.h"
 #include "tests/test.h"
 
 #include <algorithm>
 #include <numeric>
-#include <random>
 
 namespace {
 
 using Values = std::vector<double>;
 constexpr double inf = std::numeric_limits<double>::infinity();
-
-struct Dice {
-  std::mt19937_64 engine;
-  double uniform(double low = 0, double high = 1) { return std::uniform_real_distribution<double>(low, high)(engine); }
-  double normal() { return std::normal_distribution<double>()(engine); }
-};
 
 /// A problem of n variables, p equalities and m rows, all zero and without sides: to be filled in.
 PlainQP blank(std::size_t n, std::size_t m, std::size_t p) {
@@ -84,7 +77,7 @@ TEST_CASE("a chain of masses between springs is controlled within its limits", "
   // Variables: x_1 u_0 x_2 u_1 ... of a horizon, as (x, u) blocks.
   for (auto [masses, horizon] : {std::pair<std::size_t, std::size_t>{1, 10}, {2, 12}, {4, 15}}) {
     const std::size_t states = 2 * masses, block = states + masses, n = horizon * block;
-    Dice r{std::mt19937_64{masses}};
+    Generator r{std::mt19937_64{masses}};
     PlainQP qp = blank(n, 0, horizon * states);
     Values start;
     for (std::size_t i = 0; i < states; ++i) start.push_back(i < masses ? r.uniform(-3, 3) : 0);
@@ -122,7 +115,7 @@ TEST_CASE("a chain of masses between springs is controlled within its limits", "
 }
 
 TEST_CASE("a portfolio on a factor model is the same with factors as variables", "[qp][control]") {
-  Dice r{std::mt19937_64{5}};
+  Generator r{std::mt19937_64{5}};
   const std::size_t n = 60, factors = 8;
   PlainQP small = blank(n, 0, 1), large = blank(n + factors, 0, 1 + factors);
   Values F;
@@ -150,7 +143,7 @@ TEST_CASE("a portfolio on a factor model is the same with factors as variables",
 
 TEST_CASE("a support vector machine's dual finds the margin", "[qp][control]") {
   for (unsigned seed : {1u, 2u, 3u, 4u, 5u}) {
-    Dice r{std::mt19937_64{seed}};
+    Generator r{std::mt19937_64{seed}};
     const std::size_t points = 80, d = 3;  // Q = (y_i y_j x_i'x_j) has rank 3
     const double C = seed % 2 ? 1 : 100;
     PlainQP qp = blank(points, 0, 1);
@@ -185,7 +178,7 @@ TEST_CASE("a support vector machine's dual finds the margin", "[qp][control]") {
 
 TEST_CASE("lasso as a QP agrees with coordinate descent", "[qp][control]") {
   for (double penalty : {0.1, 3.0, 30.0}) {
-    Dice r{std::mt19937_64{9}};
+    Generator r{std::mt19937_64{9}};
     const std::size_t rows = 40, d = 15, n = 2 * d;  // w = z_+ - z_-, both >= 0: Q is singular
     Values X, y;
     for (std::size_t i = 0; i < rows * d; ++i) X.push_back(r.normal());
@@ -209,7 +202,7 @@ TEST_CASE("lasso as a QP agrees with coordinate descent", "[qp][control]") {
 
 TEST_CASE("isotonic regression agrees with pooling adjacent violators", "[qp][control]") {
   for (std::size_t n : {2u, 7u, 50u, 200u}) {
-    Dice r{std::mt19937_64{n}};
+    Generator r{std::mt19937_64{n}};
     Values y;
     for (std::size_t i = 0; i < n; ++i) y.push_back(3.0 * static_cast<double>(i) / static_cast<double>(n) + r.normal());
     y[n / 2] = y[n / 2 - 1];  // a tie

@@ -1,9 +1,8 @@
 // What must not change an answer: the unit of the objective, the units of rows, and how a batch is written down.
-#include "tests/plain_qp.h"
+#include "tests/random_qp.h"
 #include "tests/test.h"
 
 #include <algorithm>
-#include <random>
 
 namespace {
 
@@ -11,17 +10,9 @@ using Values = std::vector<double>;
 constexpr double inf = std::numeric_limits<double>::infinity();
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-struct Dice {
-  std::mt19937_64 engine;
-  double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(engine); }
-  double normal() { return std::normal_distribution<double>()(engine); }
-  bool chance(double p) { return uniform(0, 1) < p; }
-  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
-};
-
 /// A problem with a known solution at which every side is clearly active or clearly not, so that it has derivatives. Q is
 /// positive definite, dense or diagonal; `Q` and `G` may be given.
-PlainQP random_plain(Dice& r, int n, int m, int p, bool dense) {
+PlainQP random_plain(Generator& r, int n, int m, int p, bool dense) {
   PlainQP qp{n, m, p, Values(at(n * n)), Values(at(n)), {}, Values(at(m), inf), Values(at(m), -inf), {}, {}, Values(at(n), -inf), Values(at(n), inf)};
   Values z;
   for (int j = 0; j < n; ++j) z.push_back(r.normal());
@@ -95,7 +86,7 @@ void check_units(const PlainQP& qp, const Units& units, Form form) {
 }  // namespace
 
 TEST_CASE("the unit of the objective changes neither z nor its gradients", "[qp]") {
-  Dice r{std::mt19937_64{1}};
+  Generator r{std::mt19937_64{1}};
   for (int k = -20; k <= 20; ++k)
     for (int trial = 0; trial < 10; ++trial) {
       const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
@@ -107,7 +98,7 @@ TEST_CASE("the unit of the objective changes neither z nor its gradients", "[qp]
 }
 
 TEST_CASE("the units of rows change neither z nor its gradients", "[qp]") {
-  Dice r{std::mt19937_64{2}};
+  Generator r{std::mt19937_64{2}};
   for (int trial = 0; trial < 400; ++trial) {
     const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
     const bool dense = r.chance(0.5);
@@ -123,7 +114,7 @@ TEST_CASE("the units of rows change neither z nor its gradients", "[qp]") {
 }
 
 TEST_CASE("an element's answer is the same, bit for bit, whether its matrices are shared, a batch of one, or its own", "[qp]") {
-  Dice r{std::mt19937_64{3}};
+  Generator r{std::mt19937_64{3}};
   for (int trial = 0; trial < 60; ++trial) {
     const int n = 1 + r.below(12), m = r.below(2 * n + 1), p = r.below((n + 1) / 2);
     const PlainQP qp = random_plain(r, n, m, p, true);
@@ -161,7 +152,7 @@ TEST_CASE("the dual of a fixed row, and its gradient, belong to the side of its 
 }
 
 TEST_CASE("a neighbour whose active set never settles changes no gradient", "[qp]") {
-  Dice r{std::mt19937_64{11}};
+  Generator r{std::mt19937_64{11}};
   const int n = 4, m = 16, count = 24;
   for (int trial = 0; trial < 20; ++trial) {
     std::vector<double> G, h, q;

@@ -39,6 +39,21 @@ void add_duals(Sums& to, const PlainQP& qp, const PlainAnswer& x) {
   for (int j = 0; j < qp.n; ++j) to[at(j)].add(x.dual_upper[at(j)]), to[at(j)].add(-x.dual_lower[at(j)]);
 }
 
+/// Q z + q + A'nu + C'lambda, and A z - b.
+Sums gradient_sums(const PlainQP& qp, const PlainAnswer& x) {
+  Sums out(at(qp.n));
+  add_product(out, qp.Q, x.z);
+  for (int j = 0; j < qp.n; ++j) out[at(j)].add(qp.q[at(j)]);
+  add_duals(out, qp, x);
+  return out;
+}
+Sums equality_sums(const PlainQP& qp, const PlainAnswer& x) {
+  Sums out(at(qp.p));
+  add_product(out, qp.A, x.z);
+  for (int i = 0; i < qp.p; ++i) out[at(i)].add(-qp.b[at(i)]);
+  return out;
+}
+
 /// f(sign, C z of the row, limit, dual) of all sides: sign (C z) <= sign limit.
 template <class F>
 void each_side(const PlainQP& qp, const PlainAnswer& x, const F& f) {
@@ -161,16 +176,14 @@ PlainAnswer answer_of(const QPSolution& s, std::int64_t e, const PlainQP& qp) {
   return {row(s.z, qp.n), row(s.nu, qp.p), row(s.lambda, qp.m), row(s.dual_lower, qp.n), row(s.dual_upper, qp.n), row(s.dual_lower_g, qp.m)};
 }
 
-namespace {
-bool finite(const Tensor& x) {
+bool all_finite(const Tensor& x) {
   const Values v = x.defined() ? x.to_vector<double>() : Values{};
   return std::all_of(v.begin(), v.end(), [](double value) { return std::isfinite(value); });
 }
-}  // namespace
 
 bool all_finite(const QPSolution& s) {
   for (const Tensor* x : {&s.z, &s.nu, &s.lambda, &s.dual_lower, &s.dual_upper, &s.dual_lower_g})
-    if (!finite(*x)) return false;
+    if (!all_finite(*x)) return false;
   for (const Values* x : {&s.objective, &s.primal_residual, &s.dual_residual, &s.gap})
     for (double value : *x)
       if (!std::isfinite(value)) return false;
@@ -179,7 +192,7 @@ bool all_finite(const QPSolution& s) {
 
 bool all_finite(const QP<Tensor>& qp) {
   const auto all = fields(qp);
-  return std::all_of(all.begin(), all.end(), [](const Tensor* x) { return finite(*x); });
+  return std::all_of(all.begin(), all.end(), [](const Tensor* x) { return all_finite(*x); });
 }
 
 QP<Tensor> gradient_of_sums(const QP<Tensor>& qp, const QPSolution& s) {
@@ -188,13 +201,7 @@ QP<Tensor> gradient_of_sums(const QP<Tensor>& qp, const QPSolution& s) {
 }
 
 double kkt_error(const PlainQP& qp, const PlainAnswer& x) {
-  Sums gradient(at(qp.n)), equalities(at(qp.p));
-  add_product(gradient, qp.Q, x.z);
-  for (int j = 0; j < qp.n; ++j) gradient[at(j)].add(qp.q[at(j)]);
-  add_duals(gradient, qp, x);
-  add_product(equalities, qp.A, x.z);
-  for (int i = 0; i < qp.p; ++i) equalities[at(i)].add(-qp.b[at(i)]);
-
+  const Sums gradient = gradient_sums(qp, x), equalities = equality_sums(qp, x);
   Block stationary, feasible, signs, complementary;
   for (const Sum& sum : gradient) stationary.see(sum);
   for (const Sum& sum : equalities) feasible.see(sum);
@@ -208,6 +215,22 @@ double kkt_error(const PlainQP& qp, const PlainAnswer& x) {
     complementary.see(std::abs(slack * dual), objective);
   });
   return std::max({stationary.relative(), feasible.relative(), signs.relative(), complementary.relative()});
+}
+
+KktCheck kkt(const PlainQP& qp, const PlainAnswer& x) {
+  Block all;
+  for (const Sums& block : {gradient_sums(qp, x), equality_sums(qp, x)})
+    for (const Sum& sum : block) all.see(sum);
+  KktCheck out;
+  each_side(qp, x, [&](double sign, const Sum& row, double limit, double dual) {
+    if (std::isinf(limit)) return all.see(std::abs(dual), 0);
+    const double slack = static_cast<double>(sign * (limit - row.value));
+    all.see(-slack, 0), all.see(-dual, 0), all.see(std::abs(slack * dual), 0);
+    out.separation = std::min(out.separation, std::max(slack, dual));
+    out.active += dual > slack;
+  });
+  out.residual = all.violation;
+  return out;
 }
 
 double infeasibility_error(const PlainQP& qp, const PlainAnswer& x) {

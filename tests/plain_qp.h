@@ -4,6 +4,7 @@
 
 #include "optnet.h"
 
+#include <limits>
 #include <vector>
 
 using namespace optnet;
@@ -36,7 +37,8 @@ QP<Tensor> batch_of(const std::vector<PlainQP>&, Form = Form::dense, bool shared
 PlainQP element_of(const QP<Tensor>&, std::int64_t e);
 PlainAnswer answer_of(const QPSolution&, std::int64_t e, const PlainQP& sizes);
 
-/// Whether every number of a solution, or of a gradient, is finite.
+/// Whether every number of a tensor, which may be absent, of a solution, or of a gradient, is finite.
+bool all_finite(const Tensor&);
 bool all_finite(const QPSolution&);
 bool all_finite(const QP<Tensor>&);
 /// The gradient of the sum of z and all duals.
@@ -44,6 +46,13 @@ QP<Tensor> gradient_of_sums(const QP<Tensor>&, const QPSolution&);
 
 /// The largest violation of (K2), each block beside 1 + the largest sum of absolute values of its terms.
 double kkt_error(const PlainQP&, const PlainAnswer&);
+/// The same in absolute numbers, and how far the answer is from a kink.
+struct KktCheck {
+  double residual = 0;                                          // the largest violation of (K2), products s lambda among them
+  double separation = std::numeric_limits<double>::infinity();  // the smallest max(s, lambda): 0 where strict complementarity fails
+  int active = 0;                                               // sides with lambda > s
+};
+KktCheck kkt(const PlainQP&, const PlainAnswer&);
 /// The largest violation of (K16) and of (K17), at the value -1.
 double infeasibility_error(const PlainQP&, const PlainAnswer&);
 double unboundedness_error(const PlainQP&, const PlainAnswer&);

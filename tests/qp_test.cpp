@@ -1,5 +1,6 @@
 // ./qp_solve as a person runs it, from the repository's root; the figures it computes of its own; and, where the data are
 // at hand, the Maros-Meszaros problems.
+#include "tests/random_qp.h"
 #include "tests/test.h"
 
 #include "examples/qp_check.h"
@@ -17,7 +18,6 @@ namespace {
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 
-Tensor list(const Values& x) { return from({static_cast<std::int64_t>(x.size())}, x); }
 Tensor matrix(std::int64_t rows, const Values& x) { return from({rows, static_cast<std::int64_t>(x.size()) / rows}, x); }
 
 /// minimise 1/2 |z|^2 - 3 z_1 - z_2 with z_1 + z_2 <= 2: z = (2, 0), lambda = 1.

@@ -90,7 +90,7 @@ def simde():
 
 def compile_peers(library):
     """build/peers/peers, with those that can be had; rebuilt where it is older than what goes into it."""
-    program, ours = BUILD / "peers", [ROOT / "benchmarks" / "peers.cpp", ROOT / "benchmarks" / "workloads.h", library]
+    program, ours = BUILD / "peers", [*(ROOT / "benchmarks" / name for name in ("peers.cpp", "peer_solvers.h", "workloads.h")), library]
     if program.exists() and all(path.stat().st_mtime < program.stat().st_mtime for path in ours):
         return program
     print("compiling the peers ...", flush=True)

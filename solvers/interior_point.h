@@ -162,16 +162,21 @@ class InteriorPoint : public Iterate<T> {
     each_side([&](int i) { s[i] = select(P.mask[i] > T(0.0), s[i], T(1.0)), lambda[i] *= P.mask[i]; });
   }
 
-  /// Near an earlier solution: slacks and duals are kept away from 0, or the first step would be short.
+  /// Near an earlier solution: slacks and duals are kept away from 0, or the first step would be short. One beyond all
+  /// sense, in a problem of size 1, is none.
   void start_warm() {
     const T r = *scaling_.r;
-    team_.for_each(n_, [&](int i) { z[i] = z[i] / (r * scaling_.D[i]); });
-    team_.for_each(p_, [&](int i) { nu[i] = nu[i] / (dual_unit_ * scaling_.E[i]); });
-    P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = P.d[i] - Cz; });
+    team_.for_each(n_, [&](int i) { z_try_[i] = z[i] / (r * scaling_.D[i]); });
+    team_.for_each(p_, [&](int i) { nu_try_[i] = nu[i] / (dual_unit_ * scaling_.E[i]); });
+    each_side([&](int i) { w_rest_[i] = lambda[i] * P.mask[i] / (dual_unit_ * scaling_.row(P, i % P.rows())); });
+    const MaskOf<T> sane = (sum_of_sizes(n_, z_try_) + sum_of_sizes(p_, nu_try_) + sum_of_sizes(k_, w_rest_)) < T(warm_limit);
+    if (any(!sane)) start();
+    team_.for_each(n_, [&](int i) { z[i] = select(sane, z_try_[i], z[i]); });
+    team_.for_each(p_, [&](int i) { nu[i] = select(sane, nu_try_[i], nu[i]); });
+    P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = select(sane, max(P.d[i] - Cz, T(warm_distance)), s[i]); });
     each_side([&](int i) {
-      lambda[i] *= P.mask[i] / (dual_unit_ * scaling_.row(P, i % P.rows()));
-      s[i] = select(P.mask[i] > T(0.0), max(s[i], T(warm_distance)), T(1.0));
-      lambda[i] = P.mask[i] * max(lambda[i], T(warm_distance));
+      s[i] = select(P.mask[i] > T(0.0), s[i], T(1.0));
+      lambda[i] = select(sane, P.mask[i] * max(w_rest_[i], T(warm_distance)), lambda[i]);
     });
   }
 
@@ -366,7 +371,7 @@ class InteriorPoint : public Iterate<T> {
   }
 
   static constexpr double least_certificate = 100;  // what diverges is soon larger than this
-  static constexpr double certificate_tolerance = 1e-8, warm_distance = 1e-2;
+  static constexpr double certificate_tolerance = 1e-8, warm_distance = 1e-2, warm_limit = 1e6;
 
   const Problem<T, E> P;
   const Scaling<T> scaling_;

@@ -282,6 +282,7 @@ class InteriorPoint : public Iterate<T> {
 
   /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
   void look_for_primal_certificate(const MaskOf<T>& open, T* nu, T* lambda, int iteration) {
+    drop_common_part(lambda);
     const MaskOf<T> large = max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate), asked = open & running_ & large;
     if (!any(asked)) return;
     const MaskOf<T> near = proves_primal_infeasible(nu, lambda, 1e-2), nearly = near & asked;
@@ -298,6 +299,16 @@ class InteriorPoint : public Iterate<T> {
       each_side([&](int i) { this->lambda[i] = select(proved, lambda[i], this->lambda[i]); });
       finish(proved, QPStatus::primal_infeasible, iteration);
     }
+  }
+
+  /// What the two sides of a row have in common proves nothing, as it adds high - low >= 0 to the value; and digits drown in it.
+  void drop_common_part(T* lambda) const {
+    if (!P.low || !P.high) return;
+    const int high = P.high_side();
+    team_.for_each(P.rows(), [&](int i) {
+      const T common = min(lambda[i], lambda[high + i]);
+      lambda[i] -= common, lambda[high + i] -= common;
+    });
   }
 
   /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints (K16). Leaves A'nu + C'lambda

@@ -391,7 +391,8 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *re_, *dnu_, *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *rest_, *nu_rest_, *nu_try_, *w_rest_, *z_try_, *rd_size_, *b_unit_, *d_unit_, *z_unit_, *nu_unit_, *s_unit_;
+  T *rd_, *dz_, *Qz_, *rest_, *z_try_, *rd_size_, *z_unit_, *re_, *dnu_, *nu_rest_, *nu_try_, *b_unit_, *nu_unit_;
+  T *rp_, *ds_, *dlambda_, *rc_, *w_, *w_rest_, *inverse_, *d_unit_, *s_unit_;
   T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

@@ -28,11 +28,11 @@ class Guess : RowLimits {
  public:
   Guess(const RowLimits& limits, int rows, int dimensions, Pack* active, Pack* y, Pack* c)
       : RowLimits(limits), crowded_(rows > dimensions), dimensions_(dimensions), active_(active), y_(y), c_(c) {
-    const auto finite = [](const Pack& x) { return select(abs(x) < Pack(infinity), abs(x), Pack(0.0)); };
+    const auto magnitude = [](const Pack& x) { return select(abs(x) < Pack(infinity), abs(x), Pack(0.0)); };
     Pack size = 0.0;
-    for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(finite(low[i]), finite(high[i]))));
+    for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(magnitude(low[i]), magnitude(high[i]))));
     tiny_ = tiny * Whole::largest(size);
-    for (int i = 0; i < packs; ++i) active_[i] = select(low[i] == high[i], Pack(1.0), active_[i]);  // fixed rows
+    begin();
   }
 
   Pack limit(int i) const { return select(active_[i] > Pack(0.0), high[i], low[i]); }
@@ -45,7 +45,7 @@ class Guess : RowLimits {
     Pack worst = 0.0, y_size = 0.0;
     for (int i = 0; i < packs; ++i) {
       worst = max(violation(i), worst);
-      y_size = max(abs(y_[i]) / max(unit[i], Pack(1e-300)), y_size);
+      y_size = max(select(unit[i] > Pack(0.0), abs(y_[i]) / unit[i], Pack(0.0)), y_size);
     }
     worst_ = Whole::largest(worst), smallest_dual_ = -tiny * Whole::largest(y_size);
     const Pack least = max(theta * worst_, tiny_), enough = crowded_ ? make_room(least) : least;
@@ -60,11 +60,25 @@ class Guess : RowLimits {
 
   /// The dual of a fixed row belongs to the side of its sign.
   void settle_fixed_rows() {
-    for (int i = 0; i < packs; ++i) active_[i] = select(low[i] == high[i], select(y_[i] < Pack(0.0), Pack(-1.0), Pack(1.0)), active_[i]);
+    for (int i = 0; i < packs; ++i) active_[i] = select(fixed(i), select(y_[i] < Pack(0.0), Pack(-1.0), Pack(1.0)), active_[i]);
   }
 
  private:
   static constexpr double tiny = 1e-11;
+
+  /// Fixed rows are held from the start to the end. What is guessed of others, from elsewhere, may be a side that is not there,
+  /// or too much.
+  void begin() {
+    Pack count = 0.0;
+    for (int i = 0; i < packs; ++i) {
+      active_[i] = select(fixed(i), Pack(1.0), select(abs(limit(i)) < Pack(infinity), active_[i], Pack(0.0)));
+      count += select(active_[i] == Pack(0.0), Pack(0.0), Pack(1.0));
+    }
+    const Mask too_many = Whole::sum(count) > dimensions_;
+    for (int i = 0; i < packs && any(too_many); ++i) active_[i] = select(too_many & !fixed(i), Pack(0.0), active_[i]);
+  }
+  /// A row of 0, or one that depends on A, is never held: the KKT check looks at its limits anyway.
+  Mask fixed(int i) const { return (low[i] == high[i]) & (unit[i] > Pack(0.0)); }
 
   /// A threshold nearer the worst violation, where rows of at least `least` would be more than there are dimensions.
   Pack make_room(Pack least) const {
@@ -78,7 +92,7 @@ class Guess : RowLimits {
     return least;
   }
   /// Whether an active row has a dual of the right sign.
-  Mask stays(int i) const { return (active_[i] * y_[i] >= smallest_dual_ * unit[i]) | (low[i] == high[i]); }
+  Mask stays(int i) const { return (active_[i] * y_[i] >= smallest_dual_ * unit[i]) | fixed(i); }
   Pack violation(int i) const { return select(active_[i] == Pack(0.0), unit[i] * max(low[i] - c_[i], c_[i] - high[i]), Pack(0.0)); }
 
   const bool crowded_;      // whether rows outnumber dimensions
@@ -122,7 +136,6 @@ class ListedRows {
   /// From the rows as they are, until the guess confirms itself. R [k, dense::row_packs(k)]. Returns the number of steps, or 0
   /// if it never does; then no row is active.
   int search(const RowLimits& limits, const Pack* R, int max_steps, bool verbose) {
-    if (count_ > dimensions_) std::fill_n(active_, packs_, Pack(0.0));  // from elsewhere
     count_ = 0;
     std::fill_n(listed_, packs_, Pack(0.0));
     Guess<OneProblem> guess(limits, k_, dimensions_, active_, y_, c_);
@@ -194,7 +207,7 @@ class ListedRows {
 
   const int k_, packs_, dimensions_, ld_;
   Pack* active_;              // kept: the sign of each row,
-  int* index_;                // the list S,
+  int* index_;                // the list S, in room for more than k,
   Pack* U_;                   // and the factor R_SS = U'U
   Pack *y_, *c_, *listed_;    // duals; C z; the signs of which index_ is the list
   Pack* t_;                   // something as long as S
@@ -225,7 +238,6 @@ class MaskedRows {
   template <class E>
   Mask search(const RowLimits& limits, const E* R, int ldR, int max_steps, bool verbose, int (&steps)[Pack::lanes]) {
     const Mask all = Pack(0.0) < Pack(1.0);
-    drop(too_many());
     Guess<EachLane> guess(limits, k_, dimensions_, active_, y_, c_);
     Mask running = all, lost = !all;
     std::fill_n(steps, Pack::lanes, 0);
@@ -234,12 +246,13 @@ class MaskedRows {
       drop(lost), running = running & !lost;
       solve_for_duals(limits, guess, R, ldR);  // (K25)
       for (int l = 0; l < Pack::lanes; ++l) steps[l] += lane(running, l);
+      const Mask asked = running;
       running = running & guess.correct(step);  // (K26): a guess that stands stays as it is
-      if (verbose) std::fprintf(stderr, "active set, step %d: worst violation %.2e\n", step + 1, lane(guess.worst(), 0));
+      if (verbose) std::fprintf(stderr, "active set, step %d: worst violation %.2e\n", step + 1, largest_lane(select(asked, guess.worst(), Pack(0.0))));
     }
     lost = lost | running;
-    drop(lost);
     guess.settle_fixed_rows();
+    drop(lost);
     return !lost;
   }
 

@@ -22,7 +22,8 @@ class ActiveSet : public Iterate<T> {
   }
 
   /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems. `kept` [kept_size()]
-  /// holds the rows of an earlier search, or where the next begins: clear(), guess().
+  /// holds the rows of an earlier search, or where the next begins: clear(), guess(). For take_signs() and solve_active() alone,
+  /// as in the backward pass, `problem` needs no more than A and G, and `kkt` no more than Carry::A.
   ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, Pack* kept, Workspace<T>& memory, Workspace<Pack>& row_memory)
       : P(problem), kkt_(kkt), count_(count), n_(problem.n), p_(problem.p), k_(problem.rows()), row_memory_(row_memory) {
     for (T** x : {&z, &r1_, &u_, &dual_size_, &Cty_}) *x = memory.take(n_);
@@ -69,7 +70,7 @@ class ActiveSet : public Iterate<T> {
   /// active(), as a search left it.
   void take_signs() {
     for (int i = 0; i < k_; ++i)
-      if constexpr (packs) active_[i] = masked_ ? masked_->sign(i) : T(0.0);
+      if constexpr (several) active_[i] = masked_ ? masked_->sign(i) : T(0.0);
       else active_[i] = 0.0;
     for (int l = 0; l < count_ && !masked_; ++l)
       for (int i : *listed_[l]) set_lane(active_[i], l, listed_[l]->sign(i));
@@ -83,7 +84,7 @@ class ActiveSet : public Iterate<T> {
     kkt_.solve(team_, r1, r2);
     P.multiply_rows(team_, r1, [&](int i, const T& Cz) { r3[i] = select(active_[i] == T(0.0), T(0.0), Cz - r3[i]); });
     if (masked_) {
-      if constexpr (packs) masked_->solve(r3);
+      if constexpr (several) masked_->solve(r3);
     } else {
       for (int l = 0; l < count_; ++l) solve_listed(l, r3);
     }
@@ -100,7 +101,7 @@ class ActiveSet : public Iterate<T> {
  private:
   static constexpr int max_steps = 50;
   static constexpr double infinity = RowLimits::infinity;
-  static constexpr bool packs = lanes_of<T> > 1;
+  static constexpr bool several = lanes_of<T> > 1;
 
   T norm(int count, const T* x) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
@@ -128,7 +129,7 @@ class ActiveSet : public Iterate<T> {
     MaskOf<T> confirmed = T(1.0) < T(0.0);
     int steps[lanes_of<T>] = {};
     if (masked_) {
-      if constexpr (packs) {
+      if constexpr (several) {
         confirmed = masked_->search({k_, c0_, low_, high_, unit_}, kkt_.R(), kkt_.ldR(), most, options.verbose, steps);
         for (int i = 0; i < k_; ++i) y_[i] = select(confirmed, masked_->dual(i), T(0.0));
       }
@@ -238,7 +239,7 @@ class ActiveSet : public Iterate<T> {
       if (P.low) side(i, i, -1, c_[i] + P.d[i]);
       if (P.high) side(P.high_side() + i, i, 1, P.d[P.high_side() + i] - c_[i]);
     }
-    return good;
+    return good & (dual_residual < T(infinity)) & (abs(objective) < T(infinity));  // what overflowed is small beside itself
   }
 
   /// One step of iterative refinement for the lanes that are not good yet.

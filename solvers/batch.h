@@ -49,13 +49,14 @@ struct Kept {
   std::size_t size = 0;                // for one T, in packs: aligned for either
   std::unique_ptr<Pack[]> memory;      // uninitialised at first: only what is used is touched
 
+  /// Packs that `count` numbers T need.
   template <class T>
-  static int packs(int count) {
-    return (count * static_cast<int>(sizeof(T)) + static_cast<int>(sizeof(Pack)) - 1) / static_cast<int>(sizeof(Pack));
+  static std::size_t packs(int count) {
+    return (static_cast<std::size_t>(count) * sizeof(T) + sizeof(Pack) - 1) / sizeof(Pack);
   }
   template <class T>
-  void reserve(const std::vector<std::int64_t>& of, int packs) {
-    elements = of, size = static_cast<std::size_t>(packs);
+  void reserve(const std::vector<std::int64_t>& of, std::size_t packs) {
+    elements = of, size = packs;
     memory = std::make_unique_for_overwrite<Pack[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
   }
   Pack* at(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
@@ -78,9 +79,8 @@ struct QPFactors {
   Kept interior;               // Newton's factors, and the scaling
 };
 
-// On the CPU (qp_cpu.cpp): fill `iterates` and the vectors of `solution`, and with options.differentiable `factors`.
-// False where a matrix that was copied holds a number that is not finite.
-/// `start` is where to begin, or empty.
+/// On the CPU (qp_cpu.cpp): fills `iterates` and the vectors of `solution`, and with options.differentiable `factors`. `start`
+/// is where to begin, or empty. False where a matrix that was copied holds a number that is not finite.
 bool solve_cpu(const Batch& batch, const QPOptions& options, const Iterates& start, Iterates& iterates, QPSolution& solution, QPFactors& factors);
 
 /// From seeds (z, nu, lambda) to (dz, dnu, dlambda) of (K18), in place.

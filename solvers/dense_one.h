@@ -21,13 +21,13 @@ inline const double* entries(const Pack* x) { return reinterpret_cast<const doub
 inline int packs_for(int columns) { return (columns + Pack::lanes - 1) / Pack::lanes; }
 inline int row_packs(int columns) { return packs_for(columns) % 8 == 0 ? packs_for(columns) + 1 : packs_for(columns); }
 
-/// t into entries j ... j+3 of a vector, of which `x` is the pack that holds them.
+/// t into entries j ... j+pivots-1 of a vector, of which `x` is the pack that holds them.
 inline void put(const double (&t)[pivots], int j, Pack& x) {
   const Pack lane = lane_numbers();
   for (int c = 0; c < pivots; ++c) x = select(lane == Pack(j % Pack::lanes + c), Pack(t[c]), x);
 }
 
-/// Packs i ... i+R-1 of rows j ... j+3, less what the rows above contribute: U_kj U_ki, summed over k < j.
+/// Packs i ... i+R-1 of rows j ... j+pivots-1, less what the rows above contribute: U_kj U_ki, summed over k < j.
 template <int R>
 void subtract_above(Pack* U, int ld, int j, int i) {
   const Pack* x[R];
@@ -51,7 +51,7 @@ inline void subtract_above(Pack* U, int ld, int j, int i, int end) {
   if (end - i == 1) subtract_above<1>(U, ld, j, i);
 }
 
-/// inverse on the diagonal of rows j ... j+3, and 0 before it. Whole packs: an entry stored alone would have to reach memory
+/// inverse on the diagonal of rows j ... j+pivots-1, and 0 before it. Whole packs: an entry stored alone would have to reach memory
 /// before the pack can be read.
 inline void put_pivots(Pack* const (&row)[pivots], int first, int j, const double (&inverse)[pivots]) {
   const Pack lane = lane_numbers();
@@ -122,7 +122,7 @@ inline void solve_upper_transposed(int n, const Pack* U, int ld, Pack* x) {
       for (int e = 0; e < c; ++e) t[c] -= entries(row[e])[j + c] * t[e];
       t[c] *= entries(row[c])[j + c];
     }
-    for (int i = first; i < end; ++i) 
+    for (int i = first; i < end; ++i)
       for (int c = 0; c < pivots; ++c) x[i] -= row[c][i] * Pack(t[c]);
     put(t, j, x[first]);
   }
@@ -148,22 +148,6 @@ inline void solve_upper(int n, const Pack* U, int ld, Pack* x) {
     }
     put(t, j, x[first]);
   }
-}
-
-/// a'b.  a, b [n], anywhere in memory
-inline double dot(int n, const double* a, const double* b) {
-  constexpr int lanes = Pack::lanes, tile = 4;
-  Pack::Vector sums[tile] = {};
-  int i = 0;
-  for (; i + tile * lanes <= n; i += tile * lanes)
-    for (int c = 0; c < tile; ++c) {
-      Pack::Vector x, y;
-      std::memcpy(&x, a + i + c * lanes, sizeof x), std::memcpy(&y, b + i + c * lanes, sizeof y);
-      sums[c] += x * y;
-    }
-  double rest = 0;
-  for (; i < n; ++i) rest += a[i] * b[i];
-  return sum_of_lanes(Pack((sums[0] + sums[1]) + (sums[2] + sums[3]))) + rest;
 }
 
 /// out = sum over a of x_a times row index_a of M.  M [, ld packs], out [packs]

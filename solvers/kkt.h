@@ -8,6 +8,7 @@
 //     none       G'WG: n^2 m        -                   n^3/3 + n^2 k + n k^2 + k^3/3        the interior point, m > 2n
 //     G          -                  1/w + delta         the same                             the interior point
 //     all of C   -                  not factored: R     less k^3/3                           the active set
+//     (A: what is kept of `all` for solves)                                                  its backward pass
 // Where Q is diagonal and G is not in H, so is H, and the first two terms fall away. Rows in B cost more than in H where
 // they are many, and keep apart what is of size 1/delta from what is of size rho, whose product would leave no digits.
 #pragma once

@@ -1,4 +1,5 @@
-// What kind of problem it is, and which way it goes.
+// What kind of problem it is, and which way it goes: the one place where that is chosen. What was measured is in
+// docs/solver.md.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,7 @@ struct Path {
 ///     0 < m <= 2n                           carry G    the interior point's G beside A, which costs more than G'WG in H
 ///                                                      where m is large, and keeps more digits
 ///
-/// Where the measurements are: docs/solver.md.
+/// (QPOptions can forbid the active set, and qp_cpu.cpp leaves it where Q turns out badly conditioned.)
 inline Path path(const Sizes& s) {
   const bool packs = s.n + s.p <= 256;
   return {.packs = packs,

@@ -1,5 +1,5 @@
-// The CPU's team: one thread on a pack of problems, threads over packs. Chooses the path, runs the two methods, and the
-// backward pass with the factors that they kept.
+// The CPU's team: one thread on a pack of problems, threads over packs. Runs the two methods as path() says, and the backward
+// pass with the factors that they kept.
 #include "framework/backend.h"
 #include "solvers/active_set.h"
 #include "solvers/interior_point.h"
@@ -34,12 +34,13 @@ Workspace<T>& own_workspace() {
 /// run(pack, its elements, how many they are, workspace) for all packs of a list of elements, shared out among threads;
 /// each thread keeps its workspace. A last pack that is not full repeats its last element.
 template <class T, class Run>
-void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run& run) {
+void for_packs(const std::vector<std::int64_t>& elements, int thread_count, const Run& run) {
   const auto count = static_cast<std::int64_t>(elements.size()), packs = (count + lanes_of<T> - 1) / lanes_of<T>;
-  const int team = static_cast<int>(std::min<std::int64_t>(team_of ? team_of : threads(), packs));
+  const int team = static_cast<int>(std::min<std::int64_t>(thread_count ? thread_count : threads(), packs));
   std::exception_ptr failure;  // none may leave a parallel region: out of memory, say
 #pragma omp parallel for schedule(dynamic) num_threads(team) if (team > 1)
-  for (std::int64_t pack = 0; pack < packs; ++pack) try {
+  for (std::int64_t pack = 0; pack < packs; ++pack) {
+    try {
       Workspace<T>& memory = own_workspace<T>();
       memory.reset(), own_workspace<Pack>().reset();
       std::int64_t lanes[lanes_of<T>];
@@ -50,6 +51,7 @@ void for_packs(const std::vector<std::int64_t>& elements, int team_of, const Run
 #pragma omp critical
       failure = std::current_exception();
     }
+  }
   if (failure) std::rethrow_exception(failure);
 }
 
@@ -91,7 +93,7 @@ class Forward {
   void active_set(const std::vector<std::int64_t>& elements) {
     const bool shared = batch_.shared, keep = options_.differentiable;
     const int size = Kkt<T, E, E>::size(batch_, Carry::all), rows_size = ActiveSet<T, E>::kept_size(batch_);
-    if (keep) factors_.active.reserve<T>(elements, rows_size + (shared ? 0 : Kept::packs<T>(Kkt<T, T>::size(batch_, Carry::A))));
+    if (keep) factors_.active.reserve<T>(elements, static_cast<std::size_t>(rows_size) + (shared ? 0 : Kept::packs<T>(Kkt<T, T>::size(batch_, Carry::A))));
     for_packs<T>(elements, options_.verbose ? 1 : options_.threads, [&](std::int64_t pack, const std::int64_t* lanes, int count, Workspace<T>& memory) {
       Loader<T, E> loader(batch_, lanes, memory);
       const Problem<T, E> problem = loader.load();

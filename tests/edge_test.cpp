@@ -142,6 +142,12 @@ TEST_CASE("edge cases are ordinary inputs", "[qp]") {
   SECTION("singular Q") { solved({.Q = ones({5, 5}, float64), .q = ones({5}, float64), .lower = number(-1), .upper = number(1)}); }
 }
 
+TEST_CASE("what overflows is not called solved", "[qp]") {
+  // Q z = 1.9e308 is beyond all numbers, though z and its dual are not.
+  const QPSolution s = solve({.Q = number(1e160), .q = list({-1e308}), .lower = number(1.9e148)}, {.on_failure = OnFailure::report});
+  CHECK((s.status[0] != QPStatus::solved || (std::isfinite(s.objective[0]) && std::isfinite(s.dual_residual[0]))));
+}
+
 TEST_CASE("random linear programs, and Sudoku-like degenerate vertices, are all solved", "[qp]") {
   Generator r{std::mt19937_64{21}};
   const int n = 16, p = 10, B = 60;

@@ -9,10 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace {
 
+constexpr double infinity = std::numeric_limits<double>::infinity();
 using benchmarks::Workload;
 using Catch::Matchers::StartsWith;
 using Start = std::shared_ptr<const QPSolution>;
@@ -203,6 +205,22 @@ TEST_CASE("a warm start where the objective falls for ever, and back, does no ha
     CHECK(largest_difference(warm, cold) < 1e-7);
     CHECK(back.status == unbounded);
     CHECK(all_finite(back));
+  }
+}
+
+TEST_CASE("a warm start at sides that are gone, or beside rows that have become fixed, is still one", "[qp][options]") {
+  for (std::int64_t rows : {10, 30}) {
+    INFO(rows << " rows");
+    QP<Tensor> qp = benchmarks::problem({"", 30, rows, 0, 6}, 5);
+    const Start start = start_at(solve(qp, tight(true)));
+    std::vector<double> h = values(qp.h), low(h.size(), -infinity);
+    for (std::size_t i = 0; i < h.size(); i += 2) h[i] = infinity;              // half of the sides are gone
+    for (std::size_t i = 1; i < h.size(); i += 8) low[i] = h[i] = h[i] - 0.5;  // and some rows fixed
+    qp.h = from(qp.h.shape(), h), qp.lower_g = from(qp.h.shape(), low);
+    const QPSolution cold = solve(qp, tight(true)), warm = solve(qp, tight(true, start));
+    CHECK(largest_difference(cold, warm) < 1e-7);
+    CHECK(worst_kkt(qp, warm) < 1e-8);
+    CHECK(sum_of(warm.iterations) <= sum_of(cold.iterations) + 6);
   }
 }
 

@@ -4,6 +4,7 @@
 #include "tests/random_qp.h"
 #include "tests/test.h"
 
+#include "solvers/dense_one.h"
 #include "solvers/interior_point.h"
 
 #include <algorithm>
@@ -343,6 +344,48 @@ TEST_CASE("a team may run the packs' own Cholesky in any order", "[qp]") {
   dense::cholesky(OneThread{}, n, n, a.data(), ld), dense::cholesky(ShuffledTeam{}, n, n, b.data(), ld);
   for (int i = 0; i < n; ++i)
     for (int j = 0; j <= i; ++j) CHECK(b[static_cast<std::size_t>(i * ld + j)][0] == Approx(a[static_cast<std::size_t>(i * ld + j)][0]));
+}
+
+TEST_CASE("one problem's own Cholesky factors from anywhere, with columns beside it, and solves", "[qp]") {
+  Generator r{std::mt19937_64{29}};
+  for (int n = dense::pivots; n < 60; n += dense::pivots) {
+    const int ld = dense::row_packs(n + 1);
+    const auto at = [&](std::vector<Pack>& M, int i, int j) -> double& { return dense::entries(M.data() + i * ld)[j]; };
+    std::vector<Pack> A(static_cast<std::size_t>(n * ld), Pack(0.0)), U, x(static_cast<std::size_t>(ld), Pack(0.0));
+    for (int i = 0; i < n; ++i)
+      for (int j = i; j <= n; ++j) at(A, i, j) = i == j ? n : r.uniform(-1, 1);  // column n is a right-hand side
+    U = A;
+    dense::cholesky_upper(n, n + 1, U.data(), ld);
+    double worst = 0;
+    for (int i = 0; i < n; ++i)
+      for (int j = i; j <= n; ++j) {  // (U'U)_ij, with 1/U_ii on the diagonal
+        double product = 0;
+        for (int k = 0; k <= i; ++k) product += (k == i ? 1 / at(U, i, i) : at(U, k, i)) * (k == j ? 1 / at(U, j, j) : at(U, k, j));
+        worst = std::max(worst, std::abs(product - at(A, i, j)));
+      }
+    CHECK(worst < 1e-12 * n);
+
+    for (int done = 0; done < n; done += Pack::lanes) {  // later columns anew
+      std::vector<Pack> again = U;
+      for (int i = 0; i < n; ++i)
+        for (int j = std::max(i, done); j <= n; ++j) at(again, i, j) = at(A, i, j);
+      dense::cholesky_upper(n, n + 1, again.data(), ld, done);
+      double difference = 0;
+      for (int i = 0; i < n; ++i)
+        for (int j = i; j <= n; ++j) difference = std::max(difference, std::abs(at(again, i, j) - at(U, i, j)));
+      CHECK(difference < 1e-13 * n);
+    }
+
+    double* solution = dense::entries(x.data());
+    for (int i = 0; i < n; ++i) solution[i] = at(A, i, n), at(U, i, n) = 0;
+    dense::solve_upper_transposed(n, U.data(), ld, x.data());
+    dense::solve_upper(n, U.data(), ld, x.data());
+    for (int i = 0; i < n; ++i) {
+      double rest = -at(A, i, n);
+      for (int j = 0; j < n; ++j) rest += at(A, std::min(i, j), std::max(i, j)) * solution[j];
+      CHECK(std::abs(rest) < 1e-12 * n);
+    }
+  }
 }
 
 TEST_CASE("large problems take the LAPACK path to the same conditions", "[qp]") {

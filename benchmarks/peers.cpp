@@ -107,7 +107,8 @@ void run(const std::string& path, double seconds, const std::string& answers) {
   std::vector<Entry> rows = entries(qp, all, peers);
   const Stopwatch clock;
   for (int turn = 0; turn < 3 || clock.ms() < 1e3 * seconds; ++turn)
-    for (Entry& row : rows) row.ms = std::min(row.ms, row.run());
+    for (Entry& row : rows)
+      for (int run = 0; run < 3; ++run) row.ms = std::min(row.ms, row.run());  // the first after another finds caches full of his data
   for (const Entry& row : rows) {
     double difference = 0;
     for (std::size_t i = 0; i < row.z.size(); ++i) difference = std::max(difference, std::abs(row.z[i] - z.data<double>()[i]));

@@ -6,7 +6,7 @@
 Released packages only, from PyPI and Debian, in build/: sources of eiquadprog, DAQP and PIQP and headers of ProxSuite are
 compiled into peers.cpp with -O3 -march=native, beside this solver; qpth, qpax, cvxpylayers, OSQP and Gurobi are called
 from peers_python.py. A package that cannot be had is named and left out. All problems are those that ./bench dumps.
-Each round visits all workloads with all peers in turns, and the least time of all turns counts.
+Each round visits all workloads with all peers in turns, three runs in a row each, and the least time of all counts.
 
 Writes build/bench-peers.json, rows of {workload, peer, pass, ms, ratio, max_difference}: ms of the batch, ratio = ms over
 ours, max_difference = the largest difference of an entry of z from ours. Draws docs/images/peers.png.

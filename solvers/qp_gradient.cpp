@@ -81,7 +81,15 @@ void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) 
     const auto finite = [&](const std::vector<double>& x, std::int64_t width) {
       return std::all_of(x.data() + e * width, x.data() + (e + 1) * width, [](double value) { return std::isfinite(value); });
     };
-    const bool whole = finite(d.z, batch.n) && finite(d.nu, batch.p) && finite(d.lambda, batch.sides());
+    const auto largest = [&](const Iterates& x) {
+      double size = 0;
+      const auto look = [&](const std::vector<double>& v, std::int64_t width) {
+        for (std::int64_t i = e * width; i < (e + 1) * width; ++i) size = std::max(size, std::abs(v[static_cast<std::size_t>(i)]));
+      };
+      return look(x.z, batch.n), look(x.nu, batch.p), look(x.lambda, batch.sides()), size;
+    };
+    const bool whole = finite(d.z, batch.n) && finite(d.nu, batch.p) && finite(d.lambda, batch.sides()) &&
+                       largest(d) * largest(solution.factors->solution) < 1e290;  // of which the matrices' gradients are sums
     if (whole && solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
     std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
     std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);

@@ -119,11 +119,10 @@ class ListedRows {
   /// -1 if row i is active at its low side, 1 at its high side, else 0; and its dual.
   double sign(int i) const { return dense::entries(active_)[i]; }
   double dual(int i) const { return dense::entries(y_)[i]; }
-  int count() const { return count_; }
   const int* begin() const { return index_; }
   const int* end() const { return index_ + count_; }
 
-  /// In place: x = R_SS^-1 x.  x [count()], in the order of the list
+  /// In place: x = R_SS^-1 x.  x in the order of the list
   void solve(double* x) {
     double* t = dense::entries(t_);
     for (int i = 0; i < ld_; ++i) t_[i] = 0.0;
@@ -159,7 +158,7 @@ class ListedRows {
   };
 
   /// A vertex has as many active rows as dimensions are left.
-  static int most(int k, int dimensions) { return ((k < dimensions ? k : dimensions) + dense::pivots - 1) / dense::pivots * dense::pivots; }
+  static int most(int k, int dimensions) { return dense::whole_pivots(k < dimensions ? k : dimensions); }
 
   /// The list of active rows: those that stay in the order in which they were, fresh ones behind them. The factor is still
   /// good for the rows before the first that left. (Counting without branches, which would be guessed wrong.)
@@ -177,7 +176,7 @@ class ListedRows {
     count_ = count, factored_ = same / Pack::lanes * Pack::lanes;
     pad();
   }
-  void pad() { size_ = (count_ + dense::pivots - 1) / dense::pivots * dense::pivots; }
+  void pad() { size_ = dense::whole_pivots(count_); }
 
   /// y_S from R_SS y_S = c0_S - (low or high)_S, which stands as one more column beside R_SS, and c = c0 - R y.
   void solve_for_duals(const RowLimits& limits, const Guess<OneProblem>& guess, const Pack* R) {

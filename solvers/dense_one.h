@@ -21,6 +21,9 @@ inline const double* entries(const Pack* x) { return reinterpret_cast<const doub
 inline int packs_for(int columns) { return (columns + Pack::lanes - 1) / Pack::lanes; }
 inline int row_packs(int columns) { return packs_for(columns) % 8 == 0 ? packs_for(columns) + 1 : packs_for(columns); }
 
+/// n, up to whole groups of pivots.
+inline int whole_pivots(int n) { return (n + pivots - 1) / pivots * pivots; }
+
 /// t into entries j ... j+pivots-1 of a vector, of which `x` is the pack that holds them.
 inline void put(const double (&t)[pivots], int j, Pack& x) {
   const Pack lane = lane_numbers();

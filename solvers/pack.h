@@ -151,10 +151,6 @@ inline void deinterleave(const Pack* in, std::int64_t count, double* const (&row
 }
 inline void deinterleave(const double* in, std::int64_t count, double* const (&rows)[1]) { std::copy_n(in, count, rows[0]); }
 
-/// Whether a number is neither infinite nor NaN.
-inline Mask finite(const Pack& x) { return x - x == Pack(0.0); }
-inline bool finite(double x) { return std::isfinite(x); }
-
 // The same names for a single problem.
 inline double select(bool mask, double a, double b) { return mask ? a : b; }
 inline double min(double a, double b) { return a < b ? a : b; }

@@ -75,21 +75,17 @@ void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int
   for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
 }
 
-/// Elements that were not solved have no derivative: 0. Nor have those in which it overflows.
+/// Elements that were not solved have no derivative: 0. Nor have those in which it overflows: the matrices' gradients are sums
+/// of products of d and the solution.
 void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) {
   for (std::int64_t e = 0; e < batch.count; ++e) {
-    const auto finite = [&](const std::vector<double>& x, std::int64_t width) {
-      return std::all_of(x.data() + e * width, x.data() + (e + 1) * width, [](double value) { return std::isfinite(value); });
+    const auto sum_of_sizes = [&](const Iterates& x) {
+      double sum = 0;
+      for (auto [values, width] : {std::pair{&x.z, batch.n}, {&x.nu, batch.p}, {&x.lambda, batch.sides()}})
+        for (std::int64_t i = e * width; i < (e + 1) * width; ++i) sum += std::abs((*values)[static_cast<std::size_t>(i)]);
+      return sum;
     };
-    const auto largest = [&](const Iterates& x) {
-      double size = 0;
-      const auto look = [&](const std::vector<double>& v, std::int64_t width) {
-        for (std::int64_t i = e * width; i < (e + 1) * width; ++i) size = std::max(size, std::abs(v[static_cast<std::size_t>(i)]));
-      };
-      return look(x.z, batch.n), look(x.nu, batch.p), look(x.lambda, batch.sides()), size;
-    };
-    const bool whole = finite(d.z, batch.n) && finite(d.nu, batch.p) && finite(d.lambda, batch.sides()) &&
-                       largest(d) * largest(solution.factors->solution) < 1e290;  // of which the matrices' gradients are sums
+    const bool whole = sum_of_sizes(d) * sum_of_sizes(solution.factors->solution) < 1e290;  // not so of inf or NaN, not even times 0
     if (whole && solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
     std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
     std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);

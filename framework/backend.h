@@ -15,11 +15,18 @@ enum class Device : std::uint8_t { cpu, cuda };
 inline std::ostream& operator<<(std::ostream& out, Device d) { return out << (d == Device::cpu ? "cpu" : "cuda"); }
 
 /// C[i] = op(A[i]) op(B[i]) for i = 0 ... batch-1, row-major: op(A) is [m, k], op(B) is [k, n], C is [m, n].
-/// A stride is the distance in elements from one matrix of the batch to the next; 0 shares one matrix.
+/// A stride is the distance in elements from one matrix of the batch to the next; 0 shares one matrix. A leading dimension
+/// is the distance from row to row of a matrix in memory; 0 for rows that touch.
 struct Gemm {
   std::int64_t batch = 1, m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;
   std::int64_t stride_a = 0, stride_b = 0;
+  std::int64_t ld_a = 0, ld_b = 0, ld_c = 0;
+  bool accumulate = false;  // C += instead of C =
+
+  std::int64_t row_a() const { return ld_a ? ld_a : transpose_a ? m : k; }
+  std::int64_t row_b() const { return ld_b ? ld_b : transpose_b ? k : n; }
+  std::int64_t row_c() const { return ld_c ? ld_c : n; }
 };
 
 class Backend {

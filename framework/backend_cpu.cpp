@@ -87,13 +87,14 @@ template <class T>
 void gemm_one(const Gemm& g, std::int64_t first, std::int64_t rows, const T* a, const T* b, T* c) {
   const auto ta = g.transpose_a ? CblasTrans : CblasNoTrans, tb = g.transpose_b ? CblasTrans : CblasNoTrans;
   const int m = static_cast<int>(rows), n = static_cast<int>(g.n), k = static_cast<int>(g.k);
-  const int lda = static_cast<int>(g.transpose_a ? g.m : g.k), ldb = static_cast<int>(g.transpose_b ? g.k : g.n);
-  a += g.transpose_a ? first : first * g.k;
-  c += first * g.n;
+  const int lda = static_cast<int>(g.row_a()), ldb = static_cast<int>(g.row_b()), ldc = static_cast<int>(g.row_c());
+  const T beta = g.accumulate ? 1 : 0;
+  a += g.transpose_a ? first : first * lda;
+  c += first * ldc;
   if constexpr (std::is_same_v<T, float>)
-    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
   else
-    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
 }
 
 template <class T>
@@ -104,7 +105,7 @@ void gemm_all(const Gemm& g, const T* a, const T* b, T* c) {
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads()) if (parallel)
   for (std::int64_t i = 0; i < g.batch; ++i)
     for (std::int64_t j = 0; j < blocks; ++j)
-      gemm_one(g, j * block, std::min(block, g.m - j * block), a + i * g.stride_a, b + i * g.stride_b, c + i * g.m * g.n);
+      gemm_one(g, j * block, std::min(block, g.m - j * block), a + i * g.stride_a, b + i * g.stride_b, c + i * g.m * g.row_c());
 }
 
 template <class T>
@@ -155,7 +156,8 @@ class CpuBackend : public Backend {
   void gemm(DType t, const Gemm& g, const void* a, const void* b, void* c) const override {
     if (g.m == 0 || g.n == 0 || g.batch == 0) return;
     if (g.k == 0) {  // an empty sum; BLAS wants leading dimensions of at least 1
-      std::memset(c, 0, static_cast<std::size_t>(g.batch * g.m * g.n) * size_of(t));
+      for (std::int64_t row = 0; row < g.batch * g.m && !g.accumulate; ++row)
+        std::memset(static_cast<char*>(c) + static_cast<std::size_t>(row * g.row_c()) * size_of(t), 0, static_cast<std::size_t>(g.n) * size_of(t));
       return;
     }
     dispatch_floating("matmul", t, [&](auto x) {

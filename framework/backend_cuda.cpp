@@ -81,22 +81,23 @@ class CudaBackend : public Backend {
   void gemm(DType t, const Gemm& g, const void* a, const void* b, void* c) const override {
     if (g.m == 0 || g.n == 0 || g.batch == 0) return;
     if (g.k == 0) {  // an empty sum
-      const std::size_t bytes = static_cast<std::size_t>(g.batch * g.m * g.n) * size_of(t);
-      return check_cuda("cudaMemsetAsync", cudaMemsetAsync(c, 0, bytes, nullptr));
+      if (g.accumulate) return;
+      const std::size_t row = static_cast<std::size_t>(g.n) * size_of(t), pitch = static_cast<std::size_t>(g.row_c()) * size_of(t);
+      return check_cuda("cudaMemset2DAsync", cudaMemset2DAsync(c, pitch, 0, row, static_cast<std::size_t>(g.batch * g.m), nullptr));
     }
     dispatch_floating("matmul", t, [&](auto one) {
       using T = decltype(one);
       const auto ta = g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, tb = g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-      const std::int64_t lda = g.transpose_a ? g.m : g.k, ldb = g.transpose_b ? g.k : g.n;
+      const std::int64_t lda = g.row_a(), ldb = g.row_b(), ldc = g.row_c();
       const T *x = static_cast<const T*>(a), *y = static_cast<const T*>(b);
-      T *z = static_cast<T*>(c), zero = 0;
+      T *z = static_cast<T*>(c), beta = g.accumulate ? 1 : 0;
       one = 1;
       if constexpr (std::is_same_v<T, float>)
         check_cublas("cublasSgemmStridedBatched", cublasSgemmStridedBatched_64(cublas_, tb, ta, g.n, g.m, g.k, &one, y, ldb,
-                     g.stride_b, x, lda, g.stride_a, &zero, z, g.n, g.m * g.n, g.batch));
+                     g.stride_b, x, lda, g.stride_a, &beta, z, ldc, g.m * ldc, g.batch));
       else
         check_cublas("cublasDgemmStridedBatched", cublasDgemmStridedBatched_64(cublas_, tb, ta, g.n, g.m, g.k, &one, y, ldb,
-                     g.stride_b, x, lda, g.stride_a, &zero, z, g.n, g.m * g.n, g.batch));
+                     g.stride_b, x, lda, g.stride_a, &beta, z, ldc, g.m * ldc, g.batch));
     });
   }
 

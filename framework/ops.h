@@ -115,4 +115,30 @@ Var cross_entropy(const Var& logits, const Tensor& labels);
 /// Mean of (y - target)^2 over all elements; equal shapes. -> scalar
 Var mse(const Var& y, const Tensor& target);
 
+// ---- conv.cu: images, [batch, channels, height, width] ------------------------------------------------------------
+
+/// Along height and width; one number means both.
+struct Size2 {
+  int height, width;  // int: of options of two std::int64_t each, g++ 12 with -O2 -march=znver4 passes some as their neighbours
+  Size2(std::int64_t both) : Size2(both, both) {}
+  Size2(std::int64_t h, std::int64_t w) : height(static_cast<int>(h)), width(static_cast<int>(w)) {
+    check(height == h && width == w, "size: must fit into 32 bits; got ", h, " and ", w);
+  }
+  friend std::ostream& operator<<(std::ostream& out, const Size2& size) { return out << size.height << 'x' << size.width; }
+};
+struct Conv2dOptions {
+  Size2 stride = 1, padding = 0, dilation = 1;  // zeros around the image; steps between the window's entries
+};
+/// y[b, o, i, j] = bias[o] + sum over c, r, s of w[o, c, r, s] x[b, c, i stride - padding + r dilation, j ... + s dilation].
+/// x [B, C, H, W], w [O, C, R, S], bias [O] -> [B, O, H', W'], H' = floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1.
+Var conv2d(const Var& x, const Var& w, const Var& bias, const Conv2dOptions& options = {});
+Var conv2d(const Var& x, const Var& w, const Conv2dOptions& options = {});
+struct Pool2dOptions {
+  Size2 stride = 0, padding = 0;  // stride 0: the window's size
+};
+/// The largest entry of each window; NaN if there is one; the first of equal ones has the gradient. Padding never counts.
+Var max_pool2d(const Var& x, Size2 window, const Pool2dOptions& options = {});
+/// The mean of each window, in which padding counts as 0.
+Var avg_pool2d(const Var& x, Size2 window, const Pool2dOptions& options = {});
+
 }  // namespace optnet

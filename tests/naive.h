@@ -65,3 +65,47 @@ inline Tensor naive_matmul(const Tensor& a, const Tensor& b, Matmul options = {}
     return total;
   });
 }
+
+/// The definition, entry by entry. x [B, C, H, W], w [O, C, R, S], float64
+inline Tensor naive_conv2d(const Tensor& x, const Tensor& w, const Conv2dOptions& o) {
+  const auto size = [](std::int64_t in, std::int64_t window, int stride, int padding, int dilation) {
+    return (in + 2 * padding - dilation * (window - 1) - 1) / stride + 1;
+  };
+  const Shape shape{x.size(0), w.size(0), size(x.size(2), w.size(2), o.stride.height, o.padding.height, o.dilation.height),
+                    size(x.size(3), w.size(3), o.stride.width, o.padding.width, o.dilation.width)};
+  Numbers y;
+  for (std::int64_t b = 0; b < shape[0]; ++b)
+    for (std::int64_t k = 0; k < shape[1]; ++k)
+      for (std::int64_t i = 0; i < shape[2]; ++i)
+        for (std::int64_t j = 0; j < shape[3]; ++j) {
+          double sum = 0;
+          for (std::int64_t c = 0; c < w.size(1); ++c)
+            for (std::int64_t r = 0; r < w.size(2); ++r)
+              for (std::int64_t s = 0; s < w.size(3); ++s) {
+                const std::int64_t at_row = i * o.stride.height - o.padding.height + r * o.dilation.height;
+                const std::int64_t at_column = j * o.stride.width - o.padding.width + s * o.dilation.width;
+                if (at_row >= 0 && at_row < x.size(2) && at_column >= 0 && at_column < x.size(3)) sum += w(k, c, r, s) * x(b, c, at_row, at_column);
+              }
+          y.push_back(sum);
+        }
+  return from(shape, y);
+}
+
+/// The largest or the mean of each window, entry by entry.
+inline Tensor naive_pool2d(const Tensor& x, Size2 window, const Pool2dOptions& o, bool largest) {
+  const Size2 stride = o.stride.height ? o.stride : window;
+  const Shape shape{x.size(0), x.size(1), (x.size(2) + 2 * o.padding.height - window.height) / stride.height + 1,
+                    (x.size(3) + 2 * o.padding.width - window.width) / stride.width + 1};
+  Numbers y;
+  for (std::int64_t b = 0; b < shape[0]; ++b)
+    for (std::int64_t c = 0; c < shape[1]; ++c)
+      for (std::int64_t i = 0; i < shape[2]; ++i)
+        for (std::int64_t j = 0; j < shape[3]; ++j) {
+          double sum = 0, top = -INFINITY;
+          for (std::int64_t r = i * stride.height - o.padding.height, k = 0; k < window.height; ++k, ++r)
+            for (std::int64_t s = j * stride.width - o.padding.width, l = 0; l < window.width; ++l, ++s)
+              if (r >= 0 && r < x.size(2) && s >= 0 && s < x.size(3)) sum += x(b, c, r, s), top = std::max(top, x(b, c, r, s));
+          y.push_back(largest ? top : sum / (window.height * window.width));
+        }
+  return from(shape, y);
+}

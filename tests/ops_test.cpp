@@ -148,6 +148,73 @@ void add_losses(std::vector<Row>& rows) {
     rows.push_back({"mse", "", [t = some(shape)](const Vars& v) { return mse(v[0], t.to(v[0].value().device())); }, {some(shape)}});
 }
 
+/// Images, windows, strides, paddings and dilations: even windows, strides over the window's size, one entry, a batch of one.
+void add_images(std::vector<Row>& rows) {
+  struct Case {
+    Shape x, w;
+    Conv2dOptions options;
+  };
+  const Case cases[] = {{{2, 3, 6, 5}, {4, 3, 3, 3}, {}},
+                        {{1, 1, 1, 1}, {1, 1, 1, 1}, {}},
+                        {{2, 2, 4, 4}, {3, 2, 2, 2}, {.padding = 1}},
+                        {{1, 2, 5, 7}, {2, 2, 3, 2}, {.stride = 2, .padding = {1, 0}}},
+                        {{3, 1, 5, 5}, {2, 1, 1, 1}, {.stride = 3}},
+                        {{2, 2, 6, 6}, {1, 2, 2, 3}, {.padding = 2, .dilation = 2}},
+                        {{1, 3, 4, 5}, {9, 3, 4, 5}, {}},
+                        {{2, 1, 3, 3}, {2, 1, 2, 2}, {.padding = {3, 2}}},
+                        {{2, 2, 7, 6}, {5, 2, 3, 3}, {.stride = {1, 2}, .padding = 1, .dilation = {2, 1}}},
+                        {{3, 4, 3, 2}, {2, 4, 1, 1}, {}},
+                        {{0, 2, 4, 4}, {3, 2, 3, 3}, {}}};
+  for (const Case& c : cases) {
+    rows.push_back({"conv2d", "with a bias", [o = c.options](const Vars& v) { return conv2d(v[0], v[1], v[2], o); }, {some(c.x), some(c.w), some({c.w[0]})},
+                    [o = c.options](const auto& x) { return naive_conv2d(x[0], x[1], o) + x[2].reshape({-1, 1, 1}); }});
+    rows.push_back({"conv2d", "", [o = c.options](const Vars& v) { return conv2d(v[0], v[1], o); }, {some(c.x), some(c.w)},
+                    [o = c.options](const auto& x) { return naive_conv2d(x[0], x[1], o); }});
+  }
+  struct Pooling {
+    Shape x;
+    Size2 window;
+    Pool2dOptions options;
+  };
+  const Pooling poolings[] = {{{2, 3, 4, 6}, 2, {}}, {{1, 1, 1, 1}, 1, {}}, {{2, 2, 5, 5}, 3, {.stride = 2, .padding = 1}}, {{1, 2, 5, 4}, {2, 3}, {.stride = 1}},
+                              {{1, 1, 6, 6}, 2, {.stride = 3}}, {{0, 2, 4, 4}, 2, {}}, {{2, 1, 4, 4}, {4, 2}, {.stride = {1, 2}, .padding = {2, 1}}}};
+  for (const Pooling& c : poolings) {
+    rows.push_back({"max_pool2d", "", [c](const Vars& v) { return max_pool2d(v[0], c.window, c.options); }, {some(c.x)},
+                    [c](const auto& x) { return naive_pool2d(x[0], c.window, c.options, true); }});
+    rows.push_back({"avg_pool2d", "", [c](const Vars& v) { return avg_pool2d(v[0], c.window, c.options); }, {some(c.x)},
+                    [c](const auto& x) { return naive_pool2d(x[0], c.window, c.options, false); }});
+  }
+}
+
+/// (x - mean) / sqrt(variance + eps) over `axes`.
+Tensor naive_norm(const Tensor& x, const Axes& axes) {
+  const Tensor centred = x - mean(x, axes, {.keepdims = true});
+  return centred / sqrt(mean(centred * centred, axes, {.keepdims = true}) + 1e-5);
+}
+
+void add_norms(std::vector<Row>& rows) {
+  for (const Shape& shape : {Shape{5, 3}, Shape{2, 1}, Shape{2, 3, 4}, Shape{3, 2, 2, 5}, Shape{1, 2, 9, 1}}) {
+    const std::int64_t channels = shape[1];
+    Axes axes{0};
+    Shape across{channels};
+    for (int d = 2; d < shape.rank(); ++d) axes.push_back(d), across.push_back(1);
+    rows.push_back({"batch_norm", "", [](const Vars& v) { return batch_norm(v[0], v[1], v[2]).y; }, {some(shape), some({channels}), some({channels})},
+                    [=](const auto& x) { return naive_norm(x[0], axes) * x[1].reshape(across) + x[2].reshape(across); }});
+    const Tensor mean = some({channels}), variance = some({channels}, 0.3, 2);
+    rows.push_back({"mul", "batch_norm by given statistics",
+                    [=](const Vars& v) { return batch_norm(v[0], v[1], v[2], mean.to(v[0].value().device()), variance.to(v[0].value().device())); },
+                    {some(shape), some({channels}), some({channels})}, [=](const auto& x) {
+                      return (x[0] - mean.reshape(across)) / sqrt(variance + 1e-5).reshape(across) * x[1].reshape(across) + x[2].reshape(across);
+                    }});
+  }
+  for (const auto& [shape, own] : {std::pair{Shape{4, 5}, Shape{5}}, {Shape{2, 3, 4}, Shape{4}}, {Shape{2, 3, 4}, Shape{3, 4}}, {Shape{7}, Shape{7}}, {Shape{0, 3}, Shape{3}}}) {
+    Axes axes;
+    for (int d = -own.rank(); d < 0; ++d) axes.push_back(d);
+    rows.push_back({"layer_norm", "", [](const Vars& v) { return layer_norm(v[0], v[1], v[2]); }, {some(shape), some(own), some(own)},
+                    [axes](const auto& x) { return naive_norm(x[0], axes) * x[1] + x[2]; }});
+  }
+}
+
 void add_argmin(std::vector<Row>& rows) {
   const QPOptions tight{.tolerance = 1e-12};
   const Tensor low = full({4}, -0.6, float64), high = full({4}, 0.9, float64);
@@ -177,6 +244,8 @@ const std::vector<Row>& table() {
     add_matmul(all);
     add_movements(all);
     add_losses(all);
+    add_images(all);
+    add_norms(all);
     add_argmin(all);
     return all;
   }();

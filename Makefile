@@ -15,7 +15,7 @@ comma    := ,
 $(foreach switch,DEBUG SANITIZE CUDA COVERAGE,$(if $(filter 0,$($(switch))),$(eval override $(switch) :=)))
 
 flags  := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -I. -Wall -Wextra $(if $(DEBUG),-O0 -g,-O3) $(CXXFLAGS)
-libs   := -llapacke -lopenblas
+libs   := -llapacke -lopenblas -lz
 config := $(notdir $(lastword $(CXX)))-$(ARCH)$(if $(DEBUG),-debug)$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(CUDA),-cuda-$(CUDA_ARCH))$(if $(COVERAGE),-coverage)
 ifdef SANITIZE
   flags += -g -O1 -fno-omit-frame-pointer -fsanitize=$(subst $(comma), -fsanitize=,$(SANITIZE)) -fno-sanitize-recover=all
@@ -32,6 +32,8 @@ ifdef CUDA
   libs  += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcusolver -lcublas -lcudart
   compile_cu = $(NVCC) -ccbin $(lastword $(CXX)) -std=c++20 -arch=$(CUDA_ARCH) -Xcompiler "$(flags)"
 endif
+
+fuzz_flags := -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=1
 
 build   := build/$(config)
 sources := $(filter-out $(if $(CUDA),,framework/backend_cuda.cpp),$(wildcard framework/*.cpp framework/*.cu solvers/*.cpp solvers/*.cu layers/*.cpp layers/*.cu))
@@ -62,7 +64,18 @@ fuzz:                                 ## feeds the QP solver bytes as problems (
 	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-qp
 fuzz-qp: $(build)/fuzz-qp
 	@mkdir -p build/fuzz
-	$(build)/fuzz-qp build/fuzz -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz-
+	$(build)/fuzz-qp build/fuzz -max_len=2048 -artifact_prefix=build/fuzz- $(fuzz_flags)
+
+fuzz-files:                           ## feeds the readers of files bytes (clang); FUZZ_SECONDS=120 FUZZ_SEED=0
+	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-readers
+fuzz-readers: $(build)/fuzz-files
+	@mkdir -p build/fuzz-files
+	$(build)/fuzz-files build/fuzz-files -max_len=4096 -malloc_limit_mb=256 -artifact_prefix=build/fuzz-files- $(fuzz_flags)
+
+python-venv: build/venv/bin/pip       ## NumPy and safetensors in build/venv, for the tests that exchange files with them
+	$< install -q numpy safetensors
+build/venv/bin/pip:
+	python3 -m venv build/venv
 
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"
@@ -80,7 +93,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp docs clean help
+.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp fuzz-files fuzz-readers python-venv docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -100,6 +113,9 @@ $(build)/run-tests: $(tests) $(parts) $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
 $(build)/fuzz-qp: $(build)/tests/fuzz_qp.cpp.o $(build)/tests/plain_qp.cpp.o $(library)
+	$(CXX) $(flags) -fsanitize=fuzzer -o $@ $^ $(libs)
+
+$(build)/fuzz-files: $(build)/tests/fuzz_files.cpp.o $(library)
 	$(CXX) $(flags) -fsanitize=fuzzer -o $@ $^ $(libs)
 
 $(build)/bench: $(build)/benchmarks/bench.cpp.o $(library)

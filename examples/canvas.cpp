@@ -1,10 +1,8 @@
 // Rasterising by distance: a pixel is covered by 1/2 - d, cut to [0, 1], where d is how far it lies outside the shape.
 #include "examples/canvas.h"
 
-#include "framework/io.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
+#include "framework/files.h"
+#include "framework/ops.h"
 
 #include <algorithm>
 #include <cmath>
@@ -157,10 +155,9 @@ double Canvas::text_width(double height, const std::string& text) {
 }
 
 void Canvas::save(const std::filesystem::path& png) const {
-  std::string content;
-  const auto append = [](void* to, void* data, int size) { static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size)); };
-  optnet::check(stbi_write_png_to_func(append, &content, width_, height_, 3, pixels_.data(), 3 * width_) != 0, png.string(), ": cannot be encoded");
-  optnet::write_file(png, content);
+  using namespace optnet;
+  const Tensor rows = from({height_, width_, 3}, std::vector<float>(pixels_.begin(), pixels_.end())) / 255;
+  save_png(png, transpose(transpose(rows, 1, 2), 0, 1));  // channels first
 }
 
 }  // namespace sudoku

@@ -1,7 +1,10 @@
-// Data sets and their batches.
+// Data sets and their batches: shuffled, altered at random, and made ahead by a thread of their own, all at will.
 #pragma once
 
 #include "framework/ops.h"
+
+#include <functional>
+#include <memory>
 
 namespace optnet {
 
@@ -14,42 +17,48 @@ struct Dataset {
 struct BatchOptions {
   bool shuffle = true;
   bool drop_last = false;  // leave out a last batch that is not full
+  /// Applied to each batch, with a generator of its own: flips, shifts, noise.
+  std::function<Dataset(Dataset batch, Random& random)> augment = {};
+  /// Batches that a thread makes ahead while the loop works on one; 0: no thread. `augment` then runs in that thread, and
+  /// may touch nothing that others change meanwhile, such as default_random().
+  int prefetch = 0;
 };
 
-/// The batches of one pass over the data, in an order drawn from `random`; each is made when it is reached.
+/// The batches of one pass over the data, in an order drawn from `random`; each is made when it is reached. What they
+/// hold depends on the generator alone: never on threads or time, nor on which other batches were asked for.
 ///     for (const auto& [x, y] : Batches(train, 128, random)) ...
+/// An Error of making a batch reaches the loop in that batch's turn, and the loop may be left at any time.
 class Batches {
  public:
-  Batches(Dataset data, std::int64_t batch, Random& random, BatchOptions options = {})
-      : data_(std::move(data)), batch_(batch) {
-    check(batch > 0, "batches: the batch size must be positive; got ", batch);
-    check(data_.x.size(0) == data_.y.size(0), "batches: inputs and targets must be as many; got ", data_.x.shape(), " and ", data_.y.shape());
-    order_ = options.shuffle ? permutation(random, data_.size()) : arange(0, static_cast<double>(data_.size()), 1, int64);
-    count_ = options.drop_last ? data_.size() / batch : (data_.size() + batch - 1) / batch;
-  }
+  Batches(Dataset data, std::int64_t batch, Random& random, BatchOptions options = {});
 
   std::int64_t count() const { return count_; }
+  /// Batch i, made now.
+  Dataset operator[](std::int64_t i) const;
 
-  Dataset operator[](std::int64_t i) const {
-    check(i >= 0 && i < count_, "batches: there are ", count_, " batches; asked for number ", i);
-    const Tensor rows = slice(order_, 0, i * batch_, std::min((i + 1) * batch_, data_.size()));
-    return {gather(data_.x, 0, rows.to(data_.x.device())), gather(data_.y, 0, rows.to(data_.y.device()))};
-  }
+  class Ahead;  // the thread and its queue: data.cpp
+  /// Goes through the batches once, from the first; copies share their place.
+  class Iterator {
+   public:
+    Iterator(const Batches& batches, std::int64_t i);
+    Dataset operator*() const;
+    Iterator& operator++();
+    bool operator!=(const Iterator& other) const { return i_ != other.i_; }
 
-  struct Iterator {
-    const Batches* batches;
-    std::int64_t i;
-    Dataset operator*() const { return (*batches)[i]; }
-    Iterator& operator++() { return ++i, *this; }
-    bool operator!=(const Iterator& other) const { return i != other.i; }
+   private:
+    const Batches* batches_;
+    std::int64_t i_;
+    std::shared_ptr<Ahead> ahead_;  // absent without prefetch
   };
-  Iterator begin() const { return {this, 0}; }
-  Iterator end() const { return {this, count_}; }
+  Iterator begin() const;
+  Iterator end() const;
 
  private:
   Dataset data_;
   std::int64_t batch_, count_ = 0;
+  BatchOptions options_;
   Tensor order_;
+  std::uint64_t augment_seed_ = 0;
 };
 
 }  // namespace optnet

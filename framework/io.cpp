@@ -2,6 +2,8 @@
 // https://huggingface.co/docs/safetensors
 #include "framework/io.h"
 
+#include "framework/encoding.h"
+
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
@@ -19,35 +21,38 @@ constexpr std::uint64_t largest_header = 100'000'000;  // the format's own limit
 
 const char* tag(DType t) { return t == float32 ? "F32" : t == float64 ? "F64" : "I64"; }
 
+const std::map<std::string, Stored> kinds{{"F64", Stored::f64}, {"F32", Stored::f32}, {"F16", Stored::f16}, {"BF16", Stored::bf16}, {"I64", Stored::i64},
+                                          {"I32", Stored::i32}, {"I16", Stored::i16}, {"I8", Stored::i8},   {"U8", Stored::u8},     {"BOOL", Stored::boolean}};
+
+struct Entry {
+  Tensor tensor;
+  std::pair<std::uint64_t, std::uint64_t> span;  // of the data: where it begins and ends
+};
+
 /// One entry of the header, checked against the size of the data before anything is allocated.
-Tensor read_tensor(const std::string& where, const json& entry, std::string_view data) {
+Entry read_entry(const std::string& where, const json& entry, std::string_view data) {
   check(entry.is_object() && entry.contains("dtype") && entry.contains("shape") && entry.contains("data_offsets"), where,
         ": needs dtype, shape and data_offsets");
   const json &dtype = entry["dtype"], &sizes = entry["shape"], &offsets = entry["data_offsets"];
-  check(dtype == "F32" || dtype == "F64" || dtype == "I64", where, ": dtype must be F32, F64 or I64; got ", dtype.dump());
-  const DType t = dtype == "F32" ? float32 : dtype == "F64" ? float64 : int64;
+  const auto kind = kinds.find(dtype.is_string() ? dtype.get<std::string>() : "");
+  check(kind != kinds.end(), where, ": dtype must be F64, F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL; got ", dtype.dump());
 
   check(sizes.is_array() && sizes.size() <= Shape::max_rank, where, ": shape must be a list of at most ", Shape::max_rank,
         " sizes; got ", sizes.dump());
-  Shape shape;
-  std::uint64_t bytes = size_of(t);
+  std::vector<std::uint64_t> numbers;
   for (const json& size : sizes) {
     check(size.is_number_unsigned(), where, ": sizes must be whole and not negative; got ", sizes.dump());
-    const auto n = size.get<std::uint64_t>();
-    check(n <= INT64_MAX && (n == 0 || bytes <= data.size() / n), where, ": a shape of ", sizes.dump(), " takes more than the file's ", data.size(), " bytes");
-    bytes *= n;
-    shape.push_back(static_cast<std::int64_t>(n));
+    numbers.push_back(size.get<std::uint64_t>());
   }
+  const Shape shape = shape_within(where, numbers, kind->second, data.size());
   check(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() && offsets[1].is_number_unsigned(),
         where, ": data_offsets must be two whole numbers; got ", offsets.dump());
   const auto begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
   check(begin <= end && end <= data.size(), where, ": data_offsets ", offsets.dump(), " lie outside the file's ", data.size(),
         " bytes of data (is it truncated?)");
-  check(end - begin == bytes, where, ": ", tag(t), shape, " takes ", bytes, " bytes; data_offsets give ", end - begin);
-
-  Buffer buffer(bytes, Device::cpu);
-  if (bytes) std::memcpy(buffer.data(), data.data() + begin, bytes);
-  return Tensor(shape, t, std::move(buffer));
+  const std::uint64_t bytes = static_cast<std::uint64_t>(shape.numel()) * size_of(kind->second);
+  check(end - begin == bytes, where, ": ", kind->first, shape, " takes ", bytes, " bytes; data_offsets give ", end - begin);
+  return {decode(where, data.substr(begin, bytes), shape, kind->second, dtype_of_stored(kind->second)), {begin, end}};
 }
 
 }  // namespace
@@ -81,8 +86,9 @@ void save_safetensors(const std::filesystem::path& path, const NamedTensors& ten
   write_file(path, content);
 }
 
-Checkpoint load_safetensors(const std::filesystem::path& path) {
-  const std::string content = read_file(path), file = path.string();
+Checkpoint load_safetensors(const std::filesystem::path& path) { return parse_safetensors(read_file(path), path.string()); }
+
+Checkpoint parse_safetensors(std::string_view content, const std::string& file) {
   std::uint64_t length = 0;
   check(content.size() >= sizeof length, file, ": not a safetensors file; it has ", content.size(), " bytes, the header alone takes 8");
   std::memcpy(&length, content.data(), sizeof length);
@@ -103,14 +109,16 @@ Checkpoint load_safetensors(const std::filesystem::path& path) {
   check(!header.is_discarded() && header.is_object(), file, ": not a safetensors file; its header is no JSON object");
   check(twice.empty(), file, ": '", twice, "' is there twice");
 
-  const std::string_view data = std::string_view(content).substr(sizeof length + length);
+  const std::string_view data = content.substr(sizeof length + length);
   Checkpoint out;
-  std::uint64_t used = 0;  // the format allows no overlaps and no gaps
+  std::uint64_t used = 0;  // counted as they are read, so that tensors which overlap cannot take more memory than the file
+  std::set<std::pair<std::uint64_t, std::uint64_t>> spans;
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") {
-      const Tensor x = read_tensor(file + ": '" + name + "'", entry, data);
-      used += static_cast<std::uint64_t>(x.numel()) * size_of(x.dtype());
+      const auto [x, span] = read_entry(file + ": '" + name + "'", entry, data);
+      used += span.second - span.first;
       check(used <= data.size(), file, ": '", name, "' overlaps another tensor");
+      spans.insert(span);
       out.tensors[name] = x;
       continue;
     }
@@ -120,7 +128,12 @@ Checkpoint load_safetensors(const std::filesystem::path& path) {
       out.metadata[key] = value.get<std::string>();
     }
   }
-  check(used == data.size(), file, ": it has ", data.size(), " bytes of data, of which its tensors take ", used);
+  std::uint64_t end = 0;
+  for (const auto& [first, last] : spans) {
+    check(first == end, file, ": tensors must follow one another; one ends at byte ", end, " of the data, the next begins at ", first);
+    end = last;
+  }
+  check(end == data.size(), file, ": it has ", data.size(), " bytes of data, of which its tensors take ", end);
   return out;
 }
 

@@ -20,8 +20,11 @@ struct Checkpoint {
 
 /// Throws Error if the file cannot be written; an existing file then stays as it was.
 void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors, const Metadata& metadata = {});
-/// Throws Error naming the file and the fault: missing, truncated, oversized, malformed, an unsupported dtype.
+/// Throws Error naming the file and the fault: missing, truncated, oversized, malformed, an unsupported dtype. F16 and
+/// BF16 become float32; I32, I16, I8, U8 and BOOL become int64.
 Checkpoint load_safetensors(const std::filesystem::path& path);
+/// The same of a file's content; `file` names it in errors.
+Checkpoint parse_safetensors(std::string_view content, const std::string& file);
 
 /// The parameters' values under their names.
 NamedTensors values(const std::vector<NamedParam>& params);

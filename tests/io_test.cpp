@@ -57,6 +57,8 @@ TEST_CASE("tensors of every dtype and shape come back bit for bit, with their me
   }
   save_safetensors(folder / "nothing", {});
   CHECK(load_safetensors(folder / "nothing").tensors.empty());
+  save_safetensors(folder / "nothing", {{"no numbers", zeros({3, 0})}});
+  CHECK(load_safetensors(folder / "nothing").tensors.at("no numbers").shape() == Shape{3, 0});
   CHECK(entries_in(folder.path) == 2);  // no temporary file stays
 }
 
@@ -108,6 +110,12 @@ TEST_CASE("damaged headers are refused with the fault", "[io]") {
   const std::string x = R"("x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]})";
   CHECK(complaint(file_of("{" + x + "," + x + "}", std::string(8, 'a'))) == "'x' is there twice");
   CHECK_THAT(complaint(file_of("{" + x + R"(,"y":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", std::string(8, 'a'))), Contains("overlaps another tensor"));
+  const auto y_at = [&](const char* offsets) {
+    return complaint(file_of("{" + x + R"(,"y":{"dtype":"F32","shape":[2],"data_offsets":)" + offsets + "}}", std::string(16, 'a')));
+  };
+  CHECK(y_at("[8,16]") == "");
+  CHECK(y_at("[0,8]") == "it has 16 bytes of data, of which its tensors take 8");
+  CHECK(y_at("[4,12]") == "tensors must follow one another; one ends at byte 8 of the data, the next begins at 4");
   CHECK(complaint(file_of(R"({"__metadata__":3})")) == "__metadata__ must be an object of strings");
   CHECK(complaint(file_of(R"({"__metadata__":{"k":3}})")) == "__metadata__ must hold strings; 'k' is 3");
 }
@@ -116,8 +124,8 @@ TEST_CASE("damaged entries are refused with tensor and fault", "[io]") {
   CHECK(entry_complaint(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})") == "");
   for (const char* entry : {"3", "[]", "{}", "null", R"({"dtype":"F32","shape":[2]})", R"({"shape":[2],"data_offsets":[0,8]})", R"({"dtype":"F32","data_offsets":[0,8]})"})
     CHECK(entry_complaint(entry) == "'x': needs dtype, shape and data_offsets");
-  for (const char* dtype : {"\"F16\"", "\"BF16\"", "\"\"", "3", "null", "[\"F32\"]"})
-    CHECK(entry_complaint(std::string(R"({"shape":[2],"data_offsets":[0,8],"dtype":)") + dtype + "}") == std::string("'x': dtype must be F32, F64 or I64; got ") + dtype);
+  for (const char* dtype : {"\"F8_E4M3\"", "\"U64\"", "\"\"", "3", "null", "[\"F32\"]"})
+    CHECK(entry_complaint(std::string(R"({"shape":[2],"data_offsets":[0,8],"dtype":)") + dtype + "}") == std::string("'x': dtype must be F64, F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL; got ") + dtype);
 
   const auto with_shape = [](const std::string& shape) { return entry_complaint(R"({"dtype":"F32","data_offsets":[0,8],"shape":)" + shape + "}"); };
   for (const char* shape : {"[-1]", "[2,-1]", "[1.5]", "[\"2\"]", "[null]", "[[2]]", "[1e3]", "[18446744073709551616]", "[-9223372036854775808]"})
@@ -133,6 +141,20 @@ TEST_CASE("damaged entries are refused with tensor and fault", "[io]") {
   for (const char* offsets : {"[8,16]", "[8,0]", "[1,9]", "[0,18446744073709551615]", "[18446744073709551608,18446744073709551615]", "[18446744073709551608,0]"})
     CHECK_THAT(with_offsets(offsets), Contains("lie outside the file's 8 bytes of data"));
   for (const char* offsets : {"[0,4]", "[4,8]", "[8,8]", "[1,8]"}) CHECK_THAT(with_offsets(offsets), Contains("F32[2] takes 8 bytes; data_offsets give "));
+}
+
+TEST_CASE("numbers of kinds that a tensor lacks are converted", "[io]") {
+  const auto read = [](const std::string& kind, const std::string& data, int count) {
+    const std::string entry = "{\"x\":{\"dtype\":\"" + kind + "\",\"shape\":[" + std::to_string(count) + "],\"data_offsets\":[0," + std::to_string(data.size()) + "]}}";
+    return parse_safetensors(file_of(entry, data), "f").tensors.at("x");
+  };
+  CHECK(same_bits(read("BF16", {'\x80', '\x3f', '\x00', '\xc0', '\x80', '\x7f'}, 3), from({3}, {1.f, -2.f, float(INFINITY)})));
+  CHECK(same_bits(read("F16", {'\x00', '\x3c', '\x01', '\x80', '\x00', '\x7c', '\xff', '\x7b'}, 4), from({4}, {1.f, -0x1p-24f, float(INFINITY), 65504.f})));
+  CHECK(same_bits(read("I32", {'\xfe', '\xff', '\xff', '\xff'}, 1), from<std::int64_t>({1}, {-2})));
+  CHECK(same_bits(read("I16", {'\xfe', '\xff'}, 1), from<std::int64_t>({1}, {-2})));
+  CHECK(same_bits(read("I8", "\xfe\x03", 2), from<std::int64_t>({2}, {-2, 3})));
+  CHECK(same_bits(read("U8", "\xfe\x03", 2), from<std::int64_t>({2}, {254, 3})));
+  CHECK(same_bits(read("BOOL", {'\0', '\1'}, 2), from<std::int64_t>({2}, {0, 1})));
 }
 
 TEST_CASE("no flip of bytes crashes the reader", "[io]") {

@@ -1,0 +1,78 @@
+// A libFuzzer target, built by `make fuzz-files`: every reader gets the same bytes as a file's content, so that the
+// corpus, and what breaks something, are files as they are. Either an Error comes out, which names the file, or tensors
+// no larger than the bytes allow; a table of whole numbers has in int64 the same ones as in float64. It begins from a
+// file of each format, which it writes itself.
+#include "framework/files.h"
+#include "framework/io.h"
+
+#include <cstdlib>
+#include <iostream>
+
+namespace {
+
+using namespace optnet;
+
+void demand(bool holds, const char* what, std::string_view given = "") {
+  if (holds) return;
+  std::cerr << "broken: " << what << "; got " << given << '\n';
+  std::abort();
+}
+
+/// What f returns, of a type whose default is nothing, if it throws no Error.
+template <class F>
+auto tried(const F& f) -> decltype(f()) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    demand(std::string_view(error.what()).starts_with("the file: "), "an error begins with the file", error.what());
+    return {};
+  }
+}
+
+void check_size(const Tensor& x, std::size_t most_numbers) {
+  if (x.defined()) demand(static_cast<std::size_t>(x.numel()) <= most_numbers, "no more numbers than the bytes allow");
+}
+
+/// Whatever is the same number in both is the same: float64 holds those of 53 bits.
+void check_table(std::string_view content, const CSVOptions& options) {
+  const Table real = tried([&] { return parse_csv(content, "the file", options); });
+  check_size(real.values, content.size() + 1);
+  CSVOptions exact = options;
+  exact.dtype = int64, exact.missing_as_nan = false;
+  const Table whole = tried([&] { return parse_csv(content, "the file", exact); });
+  if (!whole.values.defined()) return;
+  demand(real.values.defined() && real.values.shape() == whole.values.shape() && real.columns == whole.columns, "a table of whole numbers is one of numbers");
+  const auto x = real.values.to_vector<double>();
+  const auto n = whole.values.to_vector<std::int64_t>();
+  for (std::size_t i = 0; i < n.size(); ++i) demand(x[i] == static_cast<double>(n[i]), "the same numbers");
+}
+
+const std::string seeds[] = {
+    "a,b\n1,2\n-3.5e-2,\" 4 \"\n", "1;2\r\n\r\n;nan\r\n", "\xef\xbb\xbf\"x\"\"y\",\"\n\"\n9007199254740993,-inf",
+    std::string("\0\0\x08\x01\0\0\0\x03\x01\x02\xff", 11), std::string("\0\0\x0d\x02\0\0\0\x01\0\0\0\x02\x3f\x80\0\0\x40\0\0\0", 20), std::string("\0\0\x0b\x01\0\0\0\x01\xff\xfe", 10),
+    std::string("\x1f\x8b\x08\0\0\0\0\0\x02\xff\x63\x60\xe0\x60\x64\x60\x60\x60\x66\x64\xfa\x0f\0\xbc\x5b\xb6\x10\x0b\0\0\0", 31)};
+
+}  // namespace
+
+/// Writes the seeds into the corpus, the first argument.
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  if (*argc < 2 || !std::filesystem::is_directory((*argv)[1])) return 0;
+  const std::filesystem::path corpus = (*argv)[1];
+  for (std::size_t i = 0; i < std::size(seeds); ++i) write_file(corpus / ("seed" + std::to_string(i)), seeds[i]);
+  const NamedTensors tensors{{"weight", ones({2, 3})}, {"bias", zeros({2}, float64)}, {"count", full({}, -1, int64)}, {"none", zeros({0, 2})}};
+  save_safetensors(corpus / "seed.safetensors", tensors, {{"key", "value"}});
+  for (const auto& [name, x] : tensors) save_npy(corpus / ("seed_" + name + ".npy"), x);
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view content(reinterpret_cast<const char*>(data), size);
+  std::size_t numbers = 0;
+  for (const auto& [name, x] : tried([&] { return parse_safetensors(content, "the file"); }).tensors) numbers += static_cast<std::size_t>(x.numel());
+  demand(numbers <= size, "no more numbers than bytes");
+  check_size(tried([&] { return parse_npy(content, "the file"); }), size);
+  for (DType dtype : {float32, int64}) check_size(tried([&] { return parse_idx(content, "the file", dtype); }), 1100 * size);
+  check_table(content, {.header = true, .missing_as_nan = true, .dtype = float64});
+  check_table(content, {.separator = ';', .dtype = float64});
+  return 0;
+}

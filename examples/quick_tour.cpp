@@ -6,7 +6,7 @@
 using namespace optnet;
 
 // A layer of your own: a struct with a call operator, and its parameters declared where they stand.
-struct Residual : Module {
+struct Block : Module {
   Linear inner = child("inner", Linear{16, 16});
   Param scale = param("scale", ones({1}));
 
@@ -52,7 +52,7 @@ void train() {
   Tensor inputs = normal(random, {512, 4});
   Dataset data{inputs, argmax(inputs)};  // the task: which of four numbers is the largest?
 
-  Sequential net{Linear{4, 16}, ReLU{}, Residual{}, Linear{16, 8}, OptNet{{.variables = 8, .inequalities = 8}}, Linear{8, 4}};
+  Sequential net{Linear{4, 16}, ReLU{}, Block{}, Linear{16, 8}, OptNet{{.variables = 8, .inequalities = 8}}, Linear{8, 4}};
   Adam adam{net.parameters(), {.lr = 0.01}};
   for (int epoch = 0; epoch < 10; ++epoch)
     for (const auto& [x, y] : Batches(data, 64, random)) {

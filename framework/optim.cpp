@@ -20,23 +20,39 @@ void check_share(const char* op, const char* name, double value) {
 
 }  // namespace
 
-Optimizer::Optimizer(std::vector<NamedParam> params, double rate, std::vector<std::string> buffer_names)
-    : lr(rate), params_(std::move(params)), buffer_names_(std::move(buffer_names)) {
-  check(!params_.empty(), "optimizer: needs at least one parameter; got none");
-  check_names("optimizer", params_);
-  for (const auto& [name, param] : params_) {
-    std::vector<Tensor>& own = buffers_.emplace_back();
-    for (std::size_t i = 0; i < buffer_names_.size(); ++i)
-      own.push_back(zeros(param.shape(), param.dtype(), param.value().device()));
+std::pair<std::vector<NamedParam>, std::vector<NamedParam>> partition(
+    const std::vector<NamedParam>& params, const std::function<bool(const std::string& name, const Param& param)>& chosen) {
+  std::pair<std::vector<NamedParam>, std::vector<NamedParam>> out;
+  for (const auto& [name, param] : params) (chosen(name, param) ? out.first : out.second).emplace_back(name, param);
+  return out;
+}
+
+Optimizer::Optimizer(const std::vector<ParamGroup>& groups, double rate, std::vector<std::string> buffer_names)
+    : lr(rate), buffer_names_(std::move(buffer_names)) {
+  std::vector<NamedParam> all;
+  std::map<const Tensor*, std::string> cells;  // one in two places would be stepped twice
+  for (const ParamGroup& group : groups) {
+    check_rate("optimizer", "factor on a group's learning rate", group.lr);
+    check_rate("optimizer", "factor on a group's weight decay", group.weight_decay);
+    for (const auto& [name, param] : group.params) {
+      const auto [taken, fresh] = cells.try_emplace(&param.value(), name);
+      check(fresh || taken->second == name, "optimizer: '", taken->second, "' and '", name, "' are one parameter; give it once");
+      const std::vector<Tensor> buffers(buffer_names_.size(), zeros(param.shape(), param.dtype(), param.value().device()));
+      slots_.push_back({name, param, group.lr, group.weight_decay, buffers});
+      all.emplace_back(name, param);
+    }
   }
+  check(!all.empty(), "optimizer: needs at least one parameter; got none");
+  check_names("optimizer", all);
 }
 
 void Optimizer::step(const Gradients& gradients) {
+  for (const auto& [name, param, rate, decay, buffers] : slots_)
+    for (const Tensor& x : buffers)
+      check(x.dtype() == param.dtype() && x.device() == param.value().device(), "optimizer: parameter '", name, "' was ", x.dtype(), " on ",
+            x.device(), " and now is ", param.dtype(), " on ", param.value().device(), "; make the optimiser after to()");
   ++steps_;
-  for (std::size_t i = 0; i < params_.size(); ++i) {
-    Param& param = params_[i].second;
-    param.set(update(param.value(), gradients[param], buffers_[i]));
-  }
+  for (Slot& slot : slots_) slot.param.set(update(slot.param.value(), gradients[slot.param], slot));
 }
 
 void check_names(const char* op, const std::vector<NamedParam>& params) {
@@ -56,8 +72,8 @@ void check_forms(const char* what, const NamedTensors& given, const NamedTensors
 
 NamedTensors Optimizer::state() const {
   NamedTensors out{{"step", from({1}, {steps_})}};
-  for (std::size_t i = 0; i < params_.size(); ++i)
-    for (std::size_t k = 0; k < buffer_names_.size(); ++k) out[buffer_names_[k] + "." + params_[i].first] = buffers_[i][k];
+  for (const Slot& slot : slots_)
+    for (std::size_t k = 0; k < buffer_names_.size(); ++k) out[buffer_names_[k] + "." + slot.name] = slot.buffers[k];
   return out;
 }
 
@@ -66,31 +82,31 @@ void Optimizer::load_state(const NamedTensors& state) {
   for (const auto& [name, tensor] : state) check(now.contains(name), "optimizer: unknown state '", name, "'");
   check_forms("optimizer: state", state, now);
   steps_ = state.at("step").data<std::int64_t>()[0];
-  for (std::size_t i = 0; i < params_.size(); ++i)
+  for (Slot& slot : slots_)
     for (std::size_t k = 0; k < buffer_names_.size(); ++k)
-      buffers_[i][k] = state.at(buffer_names_[k] + "." + params_[i].first).to(params_[i].second.value().device());
+      slot.buffers[k] = state.at(buffer_names_[k] + "." + slot.name).to(slot.param.value().device());
 }
 
-SGD::SGD(std::vector<NamedParam> params, SGDOptions options) : Optimizer(std::move(params), options.lr, {"momentum"}), options_(options) {
+SGD::SGD(const std::vector<ParamGroup>& groups, SGDOptions options) : Optimizer(groups, options.lr, {"momentum"}), options_(options) {
   check_rate("SGD", "learning rate", options.lr);
   check_rate("SGD", "weight decay", options.weight_decay);
   check_share("SGD", "momentum", options.momentum);
   check(!options.nesterov || options.momentum > 0, "SGD: Nesterov needs momentum > 0; got ", options.momentum);
 }
 
-Tensor SGD::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
-  const double momentum = options_.momentum;
-  const Tensor g = options_.weight_decay != 0 ? dx + options_.weight_decay * x : dx;
-  if (momentum == 0) return x - lr * g;
-  Tensor& v = buffers[0];
+Tensor SGD::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
+  const double rate = lr * slot.lr, momentum = options_.momentum, decay = options_.weight_decay * slot.weight_decay;
+  const Tensor g = decay != 0 ? dx + decay * x : dx;
+  if (momentum == 0) return x - rate * g;
+  Tensor& v = slot.buffers[0];
   v = momentum * v + g;
-  return x - lr * (options_.nesterov ? g + momentum * v : v);
+  return x - rate * (options_.nesterov ? g + momentum * v : v);
 }
 
-Adam::Adam(std::vector<NamedParam> params, AdamOptions options) : Adam("Adam", std::move(params), options) {}
+Adam::Adam(const std::vector<ParamGroup>& groups, AdamOptions options) : Adam("Adam", groups, options) {}
 
-Adam::Adam(const char* op, std::vector<NamedParam> params, AdamOptions options)
-    : Optimizer(std::move(params), options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
+Adam::Adam(const char* op, const std::vector<ParamGroup>& groups, AdamOptions options)
+    : Optimizer(groups, options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
   check_rate(op, "learning rate", options.lr);
   check_rate(op, "weight decay", options.weight_decay);
   check_share(op, "beta1", options.beta1);
@@ -98,23 +114,23 @@ Adam::Adam(const char* op, std::vector<NamedParam> params, AdamOptions options)
   check(options.eps > 0 && std::isfinite(options.eps), op, ": eps must be finite and positive; got ", options.eps);
 }
 
-Tensor Adam::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
-  const auto& [rate, beta1, beta2, eps, decay] = options_;
+Tensor Adam::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
+  const double beta1 = options_.beta1, beta2 = options_.beta2, decay = options_.weight_decay * slot.weight_decay;
   const Tensor g = decay != 0 ? dx + decay * x : dx;
-  Tensor &m = buffers[0], &v = buffers[1];
+  Tensor &m = slot.buffers[0], &v = slot.buffers[1];
   m = beta1 * m + (1 - beta1) * g;
   v = beta2 * v + (1 - beta2) * (g * g);
   const double t = static_cast<double>(steps_), correction = 1 - std::pow(beta1, t);
-  return x - (lr / correction) * m / (sqrt(v / (1 - std::pow(beta2, t))) + eps);
+  return x - (lr * slot.lr / correction) * m / (sqrt(v / (1 - std::pow(beta2, t))) + options_.eps);
 }
 
-AdamW::AdamW(std::vector<NamedParam> params, AdamWOptions options)
-    : Adam("AdamW", std::move(params), {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {
+AdamW::AdamW(const std::vector<ParamGroup>& groups, AdamWOptions options)
+    : Adam("AdamW", groups, {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {
   check_rate("AdamW", "weight decay", decay_);
 }
 
-Tensor AdamW::update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const {
-  return Adam::update(x * (1 - lr * decay_), dx, buffers);
+Tensor AdamW::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
+  return Adam::update(x * (1 - lr * slot.lr * decay_ * slot.weight_decay), dx, slot);
 }
 
 double clip_norm(Gradients& gradients, const std::vector<NamedParam>& params, double limit) {

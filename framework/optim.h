@@ -1,9 +1,11 @@
 // Optimisers: what turns gradients into new parameters. Each holds handles on the parameters it was given,
-// steps them in place of their cells, and has a state that can be saved and restored under their names.
+// steps them in place of their cells, and has a state that can be saved and restored under their names. It is made after
+// parameters have got their dtype and device.
 #pragma once
 
 #include "framework/tape.h"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -18,6 +20,19 @@ using NamedTensors = std::map<std::string, Tensor>;
 void check_names(const char* op, const std::vector<NamedParam>& params);
 /// Throws Error, beginning with `what`, unless each expected tensor is given with its shape and dtype.
 void check_forms(const char* what, const NamedTensors& given, const NamedTensors& expected);
+
+/// Parameters whose rate and decay are the optimiser's times these factors: {.params = p, .lr = 0.1} is stepped at a tenth of
+/// the rate, also where a schedule changes it, and {.params = p, .weight_decay = 0} without decay.
+struct ParamGroup {
+  std::vector<NamedParam> params;
+  double lr = 1, weight_decay = 1;
+};
+
+/// Those of which `chosen` is true, and the others, in their order. Biases and the weights of norms are best not decayed:
+///     const auto [matrices, vectors] = partition(net.parameters(), [](auto&, auto& param) { return param.shape().rank() > 1; });
+///     AdamW adam({{.params = matrices}, {.params = vectors, .weight_decay = 0}}, {.lr = 1e-3});
+std::pair<std::vector<NamedParam>, std::vector<NamedParam>> partition(
+    const std::vector<NamedParam>& params, const std::function<bool(const std::string& name, const Param& param)>& chosen);
 
 /// What all optimisers share: parameters, the rate, and the state's way to a checkpoint and back.
 class Optimizer {
@@ -36,16 +51,23 @@ class Optimizer {
   void load_state(const NamedTensors& state);
 
  protected:
-  Optimizer(std::vector<NamedParam> params, double lr, std::vector<std::string> buffer_names);
+  /// A parameter, its group's factors, and what the optimiser remembers of it: tensors of its shape, in the order of their names.
+  struct Slot {
+    std::string name;
+    Param param;
+    double lr, weight_decay;
+    std::vector<Tensor> buffers;
+  };
 
-  /// The new value of a parameter; `buffers` are its own, updated in place.
-  virtual Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const = 0;
+  Optimizer(const std::vector<ParamGroup>& groups, double lr, std::vector<std::string> buffer_names);
+
+  /// The new value of a parameter, now x; the slot's buffers are updated in place.
+  virtual Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const = 0;
   std::int64_t steps_ = 0;  // counted from 1 within update()
 
  private:
-  std::vector<NamedParam> params_;
+  std::vector<Slot> slots_;
   std::vector<std::string> buffer_names_;
-  std::vector<std::vector<Tensor>> buffers_;  // for each parameter, one tensor of its shape for each name
 };
 
 struct SGDOptions {
@@ -56,10 +78,11 @@ struct SGDOptions {
 /// Sutskever et al. 2013, in PyTorch's form.
 class SGD : public Optimizer {
  public:
-  explicit SGD(std::vector<NamedParam> params, SGDOptions options = {});
+  explicit SGD(std::vector<NamedParam> params, SGDOptions options = {}) : SGD(std::vector{ParamGroup{std::move(params)}}, options) {}
+  explicit SGD(const std::vector<ParamGroup>& groups, SGDOptions options = {});
 
  private:
-  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
   SGDOptions options_;
 };
 
@@ -69,11 +92,12 @@ struct AdamOptions {
 /// Kingma and Ba 2015, with bias correction; weight decay, if any, is added to the gradient.
 class Adam : public Optimizer {
  public:
-  explicit Adam(std::vector<NamedParam> params, AdamOptions options = {});
+  explicit Adam(std::vector<NamedParam> params, AdamOptions options = {}) : Adam(std::vector{ParamGroup{std::move(params)}}, options) {}
+  explicit Adam(const std::vector<ParamGroup>& groups, AdamOptions options = {});
 
  protected:
-  Adam(const char* op, std::vector<NamedParam> params, AdamOptions options);  // `op` names the optimiser in errors
-  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  Adam(const char* op, const std::vector<ParamGroup>& groups, AdamOptions options);  // `op` names the optimiser in errors
+  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
 
  private:
   AdamOptions options_;
@@ -85,10 +109,11 @@ struct AdamWOptions {
 /// Loshchilov and Hutter 2019: weight decay acts on the parameter itself, x = x - lr weight_decay x, before Adam's step.
 class AdamW : public Adam {
  public:
-  explicit AdamW(std::vector<NamedParam> params, AdamWOptions options = {});
+  explicit AdamW(std::vector<NamedParam> params, AdamWOptions options = {}) : AdamW(std::vector{ParamGroup{std::move(params)}}, options) {}
+  explicit AdamW(const std::vector<ParamGroup>& groups, AdamWOptions options = {});
 
  private:
-  Tensor update(const Tensor& x, const Tensor& dx, std::vector<Tensor>& buffers) const override;
+  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
   double decay_;
 };
 

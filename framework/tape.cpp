@@ -25,6 +25,9 @@ void Param::set(Tensor value) {
   *cell_ = std::move(value);
 }
 
+void Param::to(DType dtype) { *cell_ = value().to(dtype); }
+void Param::to(Device device) { *cell_ = value().to(device); }
+
 Var::Var(const Param& param) : value_(param.value()) {
   if (innermost) *this = innermost->leaf(param);
 }

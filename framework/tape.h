@@ -21,6 +21,9 @@ class Param {
   const Tensor& value() const;
   /// Replaces the numbers; shape and dtype must stay. Tensors already read keep the old ones.
   void set(Tensor value);
+  /// Converts or moves the numbers in place, for all handles; what was recorded of it before is then out of date.
+  void to(DType);
+  void to(Device);
   const Shape& shape() const { return value().shape(); }
   DType dtype() const { return value().dtype(); }
 

@@ -22,10 +22,21 @@ Dropout::Dropout(double p) : p_(p) { check(p >= 0 && p < 1, "Dropout: p must lie
 
 Var Dropout::operator()(const Var& x) const { return training() && p_ > 0 ? dropout(x, p_, default_random()) : x; }
 
+Var Flatten::operator()(const Var& x) const {
+  check(x.rank() >= 1, "Flatten: input must be [batch, ...]; got ", x.shape());
+  return reshape(x, {x.size(0), Shape(x.shape().begin() + 1, x.shape().end()).numel()});  // -1 would not do for an empty batch
+}
+
 Var Sequential::operator()(const Var& x) const {
   Var y = x;
-  for (const auto& layer : *layers_) y = layer(y);
+  for (std::size_t i = 0; i < layers_->size(); ++i) returned(i, y = (*layers_)[i](y));
   return y;
+}
+
+Var Residual::operator()(const Var& x) const {
+  const Var y = inner_(x);
+  returned(0, y);
+  return x + y;
 }
 
 }  // namespace optnet

@@ -1,4 +1,4 @@
-// The ordinary layers: Linear, activations, Dropout, and Sequential to chain them.
+// The ordinary layers: Linear, activations, Dropout, Flatten, and what holds others: Sequential, Residual.
 #pragma once
 
 #include "layers/module.h"
@@ -36,6 +36,15 @@ struct Tanh : Module {
 struct Sigmoid : Module {
   Var operator()(const Var& x) const { return sigmoid(x); }
 };
+/// Along the last axis.
+struct Softmax : Module {
+  Var operator()(const Var& x) const { return softmax(x); }
+};
+
+/// [batch, ...] -> [batch, n]
+struct Flatten : Module {
+  Var operator()(const Var& x) const;
+};
 
 /// Sets entries to 0 with probability p in training, and scales the rest so that the mean stays; does nothing
 /// in evaluation. Draws from default_random().
@@ -59,15 +68,34 @@ class Sequential : public Module {
 
   template <std::invocable<const Var&> Layer>
   void add(Layer layer) {
-    if constexpr (std::derived_from<Layer, Module>) child(std::to_string(layers_->size()), layer);
+    const std::string name = std::to_string(layers_->size());
+    if constexpr (std::derived_from<Layer, Module>)
+      child(name, layer);
+    else
+      child(name, function{});
     layers_->push_back(std::move(layer));
   }
 
   Var operator()(const Var& x) const;
 
  private:
+  struct function : Module {};  // stands for a layer that is no module
   using Layers = std::vector<std::function<Var(const Var&)>>;
   std::shared_ptr<Layers> layers_ = std::make_shared<Layers>();  // copies share them, as they do parameters
+};
+
+/// y = x + inner(x).  Its parameters are named "inner.weight", or "inner.0.weight" if inner is a Sequential.
+/// He et al. 2016.
+class Residual : public Module {
+ public:
+  template <std::invocable<const Var&> Layer>
+    requires std::derived_from<Layer, Module>
+  explicit Residual(Layer inner) : inner_(child("inner", std::move(inner))) {}
+
+  Var operator()(const Var& x) const;
+
+ private:
+  std::function<Var(const Var&)> inner_;
 };
 
 }  // namespace optnet

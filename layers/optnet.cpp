@@ -12,7 +12,6 @@ Tensor value_of(const Var& x, const Var& q) {
   return number ? x.value().to(q.dtype()) : x.value();
 }
 
-
 /// A solved QP, and what recording it needs.
 struct Solved {
   QP<Tensor> data;
@@ -84,14 +83,14 @@ OptNet::OptNet(const OptNetOptions& options) : options_(options) {
   if (m) log_s0 = param("log_s0", zeros({m}, dtype));
   if (p) A = param("A", uniform(default_random(), {p, n}, -1, 1, dtype));
   const Tensor index = arange(0, static_cast<double>(n), 1, dtype);
-  lower_triangle_ = less_equal(index, index.reshape({n, 1}));
-  eps_I_ = eps * eye(n, dtype);
+  lower_triangle_ = constant(less_equal(index, index.reshape({n, 1})));
+  eps_I_ = constant(eps * eye(n, dtype));
 }
 
 Var OptNet::operator()(const Var& x) const {
   check(x.rank() == 2 && x.size(1) == options_.variables, "OptNet: input must be [batch, ", options_.variables, "]; got ", x.shape());
-  const Var lower = Var(L) * Var(lower_triangle_);
-  QP<Var> qp{.Q = matmul(lower, lower, {.transpose_b = true}) + Var(eps_I_), .q = x};
+  const Var lower = Var(L) * lower_triangle_.value();
+  QP<Var> qp{.Q = matmul(lower, lower, {.transpose_b = true}) + eps_I_.value(), .q = x};
   if (options_.inequalities) {
     qp.G = G;
     qp.h = reshape(matmul(G, z0), {-1}) + exp(Var(log_s0));

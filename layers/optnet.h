@@ -41,7 +41,7 @@ class OptNet : public Module {
 
  private:
   OptNetOptions options_;
-  Tensor lower_triangle_, eps_I_;
+  Param lower_triangle_, eps_I_;
 };
 
 }  // namespace optnet

@@ -1,21 +1,36 @@
-// Modules and the ordinary layers: names, modes, initial values, and a module of one's own.
+// Modules and the ordinary layers: names, modes, buffers, conversions, initial values, summaries, and a module of one's own.
+#include "layers/summary.h"
 #include "tests/test.h"
 
 namespace {
 
-std::vector<std::string> names(const Module& module) {
-  std::vector<std::string> out;
-  for (const auto& [name, param] : module.parameters()) out.push_back(name);
-  return out;
-}
-
 using Names = std::vector<std::string>;
 
+Names names(const std::vector<NamedParam>& params) {
+  Names out;
+  for (const auto& [name, param] : params) out.push_back(name);
+  return out;
+}
+Names names(const Module& module) { return names(module.parameters()); }
+
 /// A layer as a user would write it.
-struct Residual : Module {
+struct Block : Module {
   Linear inner = child("inner", Linear{4, 4}), outer = child("outer", Linear{4, 4, {.bias = false}});
   Param scale = param("scale", ones({4}));
   Var operator()(const Var& x) const { return x + scale * outer(relu(inner(x))); }
+};
+
+/// What BatchNorm keeps, under PyTorch's names, and a constant of its own.
+struct Statistics : Module {
+  Param weight = param("weight", ones({3}));
+  Param running_mean = buffer("running_mean", zeros({3})), num_batches_tracked = buffer("num_batches_tracked", zeros({}, int64));
+  Param tiny = constant(full({}, 1e-5));
+  Var operator()(const Var& x) const { return weight * (x - running_mean.value()) + tiny.value(); }
+};
+
+struct Twins : Module {
+  Linear a = child("a", Linear{8, 3}), b = child("b", Linear{8, 3});
+  Var operator()(const Var& x) const { return a(x) + b(x); }
 };
 
 struct Twice : Module {
@@ -27,7 +42,7 @@ struct Twice : Module {
 }  // namespace
 
 TEST_CASE("parameters are named by their place, as PyTorch's are", "[layers]") {
-  const Sequential net{Linear{4, 3}, ReLU{}, Linear{3, 2, {.bias = false}}, Residual{}};
+  const Sequential net{Linear{4, 3}, ReLU{}, Linear{3, 2, {.bias = false}}, Block{}};
   CHECK(names(net) == Names{"0.weight", "0.bias", "2.weight", "3.scale", "3.inner.weight", "3.inner.bias", "3.outer.weight"});
   CHECK(names(Sequential{Sequential{Linear{1, 1}}, Tanh{}}) == Names{"0.0.weight", "0.0.bias"});
   CHECK(names(ReLU{}).empty());
@@ -161,6 +176,110 @@ TEST_CASE("copies of a module share parameters and mode", "[layers]") {
   CHECK(max_difference(g[shared.weight], parts[W] + parts[V]) < 1e-6);
 }
 
+TEST_CASE("a parameter in two places is listed once, and saved in both", "[layers]") {
+  const Linear shared{3, 3};
+  const Sequential net{shared, Tanh{}, shared};
+  CHECK(names(net) == Names{"0.weight", "0.bias"});
+  CHECK(names(net.state()) == Names{"0.weight", "0.bias", "2.weight", "2.bias"});
+}
+
+TEST_CASE("buffers are saved and restored with the parameters, and are not trained", "[layers]") {
+  Sequential net{Linear{3, 3}, Statistics{}, Residual{Statistics{}}};
+  CHECK(names(net.buffers()) == Names{"1.running_mean", "1.num_batches_tracked", "2.inner.running_mean", "2.inner.num_batches_tracked"});
+  CHECK(names(net) == Names{"0.weight", "0.bias", "1.weight", "2.inner.weight"});
+  CHECK(names(net.state()) == Names{"0.weight", "0.bias", "1.weight", "1.running_mean", "1.num_batches_tracked", "2.inner.weight",
+                                    "2.inner.running_mean", "2.inner.num_batches_tracked"});
+  for (auto [name, buffer] : net.buffers()) buffer.set(buffer.dtype() == int64 ? full({}, 7, int64) : from({3}, {1.0f, 2.0f, 3.0f}));
+  Folder folder;
+  save_safetensors(folder / "net", values(net.state()));
+  const Sequential other{Linear{3, 3}, Statistics{}, Residual{Statistics{}}};
+  assign(other.state(), load_safetensors(folder / "net").tensors);
+  for (std::size_t i = 0; i < net.state().size(); ++i) CHECK(same_bits(net.state()[i].second.value(), other.state()[i].second.value()));
+  CHECK(other.buffers()[3].second.value().item() == 7);
+  Tape tape;
+  Statistics{}(ones({2, 3}));
+  CHECK(tape.size() == 3);  // the weight, the product, the sum: buffers are no leaves
+}
+
+TEST_CASE("a module converts in place, with all below it and all handles", "[layers]") {
+  seed(7);
+  const Linear first{3, 3};
+  Sequential net{first, Statistics{}, OptNet{{.variables = 3, .inequalities = 3, .equalities = 1}}};
+  const Tensor x = uniform(default_random(), {2, 3}), W = first.weight.value(), before = net(x).value();
+  net.to(float64);
+  for (const auto& [name, param] : net.state()) CHECK(param.dtype() == (name == "1.num_batches_tracked" ? int64 : float64));
+  CHECK(same_bits(first.weight.value(), W.to(float64)));
+  const Tensor after = net(x.to(float64)).value();  // an error if constants had stayed
+  CHECK(after.dtype() == float64);
+  CHECK(max_difference(before.to(float64), after) < 1e-5);
+  Adam adam{net.parameters(), {.lr = 0.01}};
+  Tape tape;
+  adam.step(tape.gradients(sum(net(x.to(float64)))));
+  CHECK_FALSE(same_bits(net(x.to(float64)).value(), after));
+  net.to(float32);
+  net.to(Device::cpu);
+  CHECK(first.weight.dtype() == float32);
+  CHECK(error_of([&] { net.to(int64); }) == "module: to: needs float32 or float64 (convert with to(float32)); got int64");
+}
+
+TEST_CASE("residual layers add, flatten keeps the batch", "[layers]") {
+  const Sequential inner{Linear{4, 4}, Tanh{}};
+  const Residual layer{inner};
+  const Tensor x = arange(0, 8).reshape({2, 4});
+  CHECK(same_bits(layer(x).value(), x + inner(x).value()));
+  CHECK(names(layer) == Names{"inner.0.weight", "inner.0.bias"});
+  CHECK(names(Sequential{Residual{Residual{Linear{1, 1}}}, Tanh{}}) == Names{"0.inner.weight", "0.inner.bias"});  // a copy, as of Sequential
+  const Flatten flatten;
+  CHECK(flatten(ones({5, 2, 3})).shape() == Shape{5, 6});
+  CHECK(flatten(ones({0, 2, 3})).shape() == Shape{0, 6});
+  CHECK(flatten(ones({5})).shape() == Shape{5, 1});
+  CHECK(error_of([&] { flatten(ones({})); }) == "Flatten: input must be [batch, ...]; got []");
+  CHECK(same_bits(Softmax{}(x).value(), softmax(x)));
+}
+
+TEST_CASE("a summary lists layers, output shapes and sizes", "[layers]") {
+  const Linear shared{8, 8};
+  const auto twice = [](const Var& x) { return x * 2.0; };
+  const Sequential net{Flatten{}, Linear{1200, 8}, Residual{Sequential{shared, Dropout{}}}, shared, twice, Twins{}, Statistics{}};
+  CHECK(summary(net, {3, 20, 20}) ==
+        "layer      type        output     parameters\n"
+        "net        Sequential  [1, 3]              0\n"
+        "0          Flatten     [1, 1200]           0\n"
+        "1          Linear      [1, 8]          9,608\n"
+        "2          Residual    [1, 8]              0\n"
+        "2.inner    Sequential  [1, 8]              0\n"
+        "2.inner.0  Linear      [1, 8]             72\n"
+        "2.inner.1  Dropout     [1, 8]              0\n"
+        "3          Linear      [1, 8]         shared\n"
+        "4          function    [1, 8]              0\n"
+        "5          Twins       [1, 3]              0\n"
+        "5.a        Linear      -                  27\n"
+        "5.b        Linear      -                  27\n"
+        "6          Statistics  [1, 3]              3\n"
+        "parameters: 9,737, buffers: 4, bytes: 38,968\n");
+  CHECK_THAT(summary(net, zeros({5, 3, 400})), Contains("0          Flatten     [5, 1200]           0\n"));
+  CHECK(summary(Linear{1200000, 1}) ==
+        "layer  type    output  parameters\n"
+        "net    Linear  -        1,200,001\n"
+        "parameters: 1,200,001, buffers: 0, bytes: 4,800,004\n");
+  CHECK_THAT(summary(Linear{2, 3, {.dtype = float64}}, {2}), Contains("bytes: 72"));
+}
+
+TEST_CASE("a summary leaves modes and random numbers as they were, also where it fails", "[layers]") {
+  Dropout off{0.5};
+  Sequential net{Linear{4, 4}, off, [](const Var& x) { return x * uniform(default_random(), {}); }, Dropout{0.9}};
+  off.eval();
+  const std::uint64_t before = default_random().next;
+  summary(net, {4});
+  CHECK_THAT(error_of([&] { summary(net, {5}); }), Contains("Linear: input must be"));
+  CHECK(default_random().next == before);
+  CHECK(net.training());
+  CHECK_FALSE(off.training());
+  Sequential copy = net;
+  copy.add(Linear{4, 2});
+  CHECK_THAT(summary(net, {4}), Contains("4      Linear      [1, 2]"));
+}
+
 TEST_CASE("a sequence takes functions and lambdas as layers", "[layers]") {
   const Sequential net{[](const Var& x) { return x * 2.0; }, Tanh{}, [](const Var& x) { return reshape(x, {-1}); }, Sigmoid{}};
   const Tensor x = arange(0, 6, 1, float64).reshape({2, 3}) / 10.0;
@@ -180,7 +299,7 @@ TEST_CASE("a sequence takes functions and lambdas as layers", "[layers]") {
 
 TEST_CASE("a module of one's own learns", "[layers]") {
   seed(6);
-  Residual module;
+  Block module;
   Adam adam{module.parameters(), {.lr = 0.03}};
   const Tensor x = normal(default_random(), {64, 4}), target = x + matmul(x, uniform(default_random(), {4, 4}));  // what it can represent
   double first = 0, last = 0;

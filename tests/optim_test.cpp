@@ -207,7 +207,74 @@ TEST_CASE("options that make no sense are refused", "[optim]") {
     CHECK_THAT(error_of([&] { AdamW(params, {.beta2 = wrong}); }), Contains("AdamW: beta2 must lie in [0, 1); got "));
     CHECK_THAT(error_of([&] { AdamW(params, {.weight_decay = wrong}); }), Contains("AdamW: the weight decay must be finite and not negative; got "));
   }
-  CHECK(error_of([&] { SGD({}); }) == "optimizer: needs at least one parameter; got none");
+  CHECK(error_of([&] { SGD(std::vector<NamedParam>{}); }) == "optimizer: needs at least one parameter; got none");
+}
+
+TEST_CASE("groups have their own rate and decay, as factors", "[optim]") {
+  const auto check_groups = []<class Kind>(std::type_identity<Kind>, auto options) {
+    using Params = std::vector<NamedParam>;
+    const Param fast = start(), slow = start(), bare = start(), alone_slow = start(), alone_bare = start();
+    const ParamGroup first{.params = {{"fast", fast}}}, second{.params = {{"slow", slow}}, .lr = 0.1}, third{.params = {{"bare", bare}}, .weight_decay = 0};
+    Kind groups({first, second, third}, options);
+    auto tenth = options, plain = options;
+    tenth.lr *= 0.1, plain.weight_decay = 0;
+    Kind one(Params{{"slow", alone_slow}}, tenth), two(Params{{"bare", alone_bare}}, plain);
+    for (int t = 0; t < 5; ++t) {
+      Tape tape;
+      Var loss(0.0);
+      for (const Param& x : {fast, slow, bare, alone_slow, alone_bare}) loss = loss + sum(Var(x) * vec(gradient(t, 3)));
+      const Gradients gradients = tape.gradients(loss);
+      for (Optimizer* optimizer : std::initializer_list<Optimizer*>{&groups, &one, &two}) {
+        if (t == 3) optimizer->lr *= 0.5;  // a schedule reaches all groups
+        optimizer->step(gradients);
+      }
+    }
+    CHECK(max_difference(slow.value(), alone_slow.value()) < 1e-15);
+    CHECK(max_difference(bare.value(), alone_bare.value()) < 1e-15);
+    CHECK(max_difference(fast.value(), slow.value()) > 1e-2);
+    CHECK(max_difference(fast.value(), bare.value()) > 1e-5);
+  };
+  check_groups(std::type_identity<SGD>{}, SGDOptions{.lr = 0.05, .momentum = 0.5, .weight_decay = 0.1});
+  check_groups(std::type_identity<Adam>{}, AdamOptions{.lr = 0.05, .weight_decay = 0.1});
+  check_groups(std::type_identity<AdamW>{}, AdamWOptions{.lr = 0.05, .weight_decay = 0.1});
+}
+
+TEST_CASE("parameters are put into groups by their names or their values", "[optim]") {
+  const Sequential net{Linear{2, 3}, Linear{3, 1}};
+  const auto names = [](const std::vector<NamedParam>& params) {
+    std::vector<std::string> out;
+    for (const auto& [name, param] : params) out.push_back(name);
+    return out;
+  };
+  using Names = std::vector<std::string>;
+  const auto [matrices, vectors] = partition(net.parameters(), [](auto&, auto& param) { return param.shape().rank() > 1; });
+  CHECK(names(matrices) == Names{"0.weight", "1.weight"});
+  CHECK(names(vectors) == Names{"0.bias", "1.bias"});
+  const auto [first, rest] = partition(net.parameters(), [](auto& name, auto&) { return name.starts_with("0."); });
+  CHECK(names(first) == Names{"0.weight", "0.bias"});
+  AdamW adam({{.params = matrices}, {.params = vectors, .weight_decay = 0}}, {.lr = 1e-3});
+  CHECK(adam.state().size() == 9);
+  CHECK(adam.state().contains("exp_avg.1.bias"));
+  SGD sgd({{.params = std::vector<NamedParam>{}}, {.params = rest}});  // an empty group is no fault
+}
+
+TEST_CASE("groups that make no sense are refused", "[optim]") {
+  const Param param = start();
+  const std::vector<NamedParam> none, x{{"x", param}}, another_x{{"x", start()}}, y{{"y", param}};
+  CHECK(error_of([&] { SGD({{.params = x, .lr = -1}}); }) == "optimizer: the factor on a group's learning rate must be finite and not negative; got -1");
+  CHECK_THAT(error_of([&] { SGD({{.params = x, .weight_decay = NAN}}); }), Contains("optimizer: the factor on a group's weight decay must be finite"));
+  CHECK(error_of([&] { Adam({{.params = x}, {.params = another_x}}); }) == "optimizer: two parameters are named 'x'; give each a name of its own");
+  CHECK(error_of([&] { Adam({{.params = x}, {.params = y}}); }) == "optimizer: 'x' and 'y' are one parameter; give it once");
+  CHECK(error_of([&] { Adam({{.params = none, .lr = 1}}); }) == "optimizer: needs at least one parameter; got none");
+}
+
+TEST_CASE("an optimiser says that it was made before its parameters were converted", "[optim]") {
+  Param x(ones({2}));
+  Adam adam{{{"x", x}}};
+  x.to(float64);
+  CHECK(error_of([&] { adam.step(gradients_with(x, vec({1, 1}))); }) ==
+        "optimizer: parameter 'x' was float32 on cpu and now is float64 on cpu; make the optimiser after to()");
+  CHECK(adam.state().at("step").item() == 0);
 }
 
 TEST_CASE("two parameters of one name are refused, as one would take the other's place in a state or a file", "[optim]") {

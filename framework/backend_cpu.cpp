@@ -217,7 +217,8 @@ class CpuBackend : public Backend {
       using T = decltype(x);
       std::vector<std::int64_t> column(static_cast<std::size_t>(batch));
 #pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * n > 1'000'000)
-      for (std::int64_t i = 0; i < batch; ++i) column[static_cast<std::size_t>(i)] = lu_one(n, static_cast<T*>(a) + i * n * n, pivots + i * n);
+      for (std::int64_t i = 0; i < batch; ++i)
+        column[static_cast<std::size_t>(i)] = lu_one(n, static_cast<T*>(a) + i * n * n, pivots + i * n);
       for (std::int64_t i = 0; i < batch; ++i)
         check(column[static_cast<std::size_t>(i)] < 0, "solve: the matrix must not be singular; matrix ", i, " of ", batch,
               " has no pivot in column ", column[static_cast<std::size_t>(i)]);

@@ -214,7 +214,8 @@ Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop) {
 Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value) {
   check_operands("pad", x);
   check_number("pad", value, x.dtype());
-  check(pads.size() == static_cast<std::size_t>(x.rank()), "pad: needs one pair {before, after} for each axis of ", x.shape(), "; got ", pads.size());
+  check(pads.size() == static_cast<std::size_t>(x.rank()), "pad: needs one pair {before, after} for each axis of ", x.shape(),
+        "; got ", pads.size());
   Shape shape;
   for (int d = 0; d < x.rank(); ++d) {
     const auto [before, after] = pads[static_cast<std::size_t>(d)];
@@ -226,7 +227,11 @@ Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value) {
   dispatch(x.dtype(), [&](auto t) {
     using T = decltype(t);
     PadRow<T> row{x.data<T>(), static_cast<T*>(y.data()), static_cast<T>(value), x.rank() - 1, {}, {}, {}};
-    for (int d = 0; d < x.rank(); ++d) row.x_size[d] = x.size(d), row.y_size[d] = shape[d], row.before[d] = pads[static_cast<std::size_t>(d)].before;
+    for (int d = 0; d < x.rank(); ++d) {
+      row.x_size[d] = x.size(d);
+      row.y_size[d] = shape[d];
+      row.before[d] = pads[static_cast<std::size_t>(d)].before;
+    }
     parallel_for(x.device(), shape.numel() / shape[x.rank() - 1], shape.numel(), row);
   });
   return Tensor(shape, x.dtype(), std::move(y));
@@ -338,7 +343,8 @@ Var stack(const std::vector<Var>& parts, int axis) {
 
 Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times) {
   check_operands("repeat", x);
-  check(times.size() == static_cast<std::size_t>(x.rank()), "repeat: needs one number for each axis of ", x.shape(), "; got ", times.size());
+  check(times.size() == static_cast<std::size_t>(x.rank()), "repeat: needs one number for each axis of ", x.shape(), "; got ",
+        times.size());
   Tensor y = x;
   for (int d = x.rank() - 1; d >= 0; --d) {
     const std::int64_t count = times[static_cast<std::size_t>(d)];
@@ -347,12 +353,13 @@ Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times) {
     const Extent e(y.shape(), d);
     const Shape shape = with_size(y.shape(), d, count * e.count);
     const Tensor once = y.reshape({e.outer, 1, e.count * e.inner});
-    y = dispatch(y.dtype(), [&](auto t) { return map_as<decltype(t)>(Same{}, {e.outer, count, e.count * e.inner}, once); }).reshape(shape);
+    const Shape copies{e.outer, count, e.count * e.inner};
+    y = dispatch(y.dtype(), [&](auto t) { return map_as<decltype(t)>(Same{}, copies, once); }).reshape(shape);
   }
   return y;
 }
 Var repeat(const Var& x, const std::vector<std::int64_t>& times) {
-  return record("repeat", repeat(x.value(), times), Wrt{x, [shape = x.shape(), times](Tensor dy) {  // the copies are added up
+  return record("repeat", repeat(x.value(), times), Wrt{x, [shape = x.shape(), times](Tensor dy) {  // the sum of the copies
                   for (int d = 0; d < shape.rank(); ++d) {
                     const Extent e(dy.shape(), d);
                     const Shape once = with_size(dy.shape(), d, shape[d]);

@@ -74,7 +74,8 @@ struct CrossEntropyRow {
 double total_weight(const Tensor& labels, const Tensor& weights) {
   if (!weights.defined()) return static_cast<double>(labels.numel());
   const std::vector<double> weight = weights.to_vector<double>();
-  for (double w : weight) check(w >= 0 && std::isfinite(w), "cross_entropy: class weights must be finite and not negative; got ", w);
+  for (double w : weight)
+    check(w >= 0 && std::isfinite(w), "cross_entropy: class weights must be finite and not negative; got ", w);
   double total = 0;
   for (std::int64_t label : labels.to_vector<std::int64_t>()) total += weight[static_cast<std::size_t>(label)];
   check(total > 0, "cross_entropy: the weights of the batch's labels must not all be 0; got ", weights);
@@ -89,7 +90,8 @@ void check_classes(const Tensor& logits, const Tensor& labels, const CrossEntrop
   check(labels.device() == logits.device(), "cross_entropy: labels must be on the logits' device (move them with to(device)); got ",
         labels.device(), " and ", logits.device());
   check_labels("cross_entropy", labels, logits.size(1));
-  check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing must lie in [0, 1]; got ", options.label_smoothing);
+  check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing must lie in [0, 1]; got ",
+        options.label_smoothing);
   const Tensor& weights = options.class_weights;
   if (!weights.defined()) return;
   check_operands("cross_entropy", logits, weights);
@@ -132,7 +134,9 @@ template <class F>
 struct MeanGrad {
   F f;
   double scale;
-  template <class T> OPTNET_HD T operator()(T y, T t, T dloss) const { return f.gradient(y, t) * (dloss * static_cast<T>(scale)); }
+  template <class T> OPTNET_HD T operator()(T y, T t, T dloss) const {
+    return f.gradient(y, t) * (dloss * static_cast<T>(scale));
+  }
 };
 
 /// The mean of f(y, target) over all elements.
@@ -151,14 +155,16 @@ Var mean_error(const char* op, const F& f, const Var& y, const Tensor& target) {
 }  // namespace
 
 Tensor one_hot(const Tensor& labels, std::int64_t classes, DType dtype) {
-  check(labels.defined() && labels.dtype() == int64, "one_hot: labels must be int64 (convert with to(int64)); got ", labels.dtype(), labels.shape());
+  check(labels.defined() && labels.dtype() == int64, "one_hot: labels must be int64 (convert with to(int64)); got ",
+        labels.dtype(), labels.shape());
   check_labels("one_hot", labels, classes);
   Shape shape = labels.shape();
   shape.push_back(classes);
   Buffer y(static_cast<std::size_t>(shape.numel()) * size_of(dtype), labels.device());
   dispatch(dtype, [&](auto t) {
     using T = decltype(t);
-    parallel_for(labels.device(), labels.numel(), shape.numel(), OneHot<T>{labels.data<std::int64_t>(), static_cast<T*>(y.data()), classes});
+    parallel_for(labels.device(), labels.numel(), shape.numel(),
+                 OneHot<T>{labels.data<std::int64_t>(), static_cast<T*>(y.data()), classes});
   });
   return Tensor(shape, dtype, std::move(y));
 }
@@ -166,17 +172,21 @@ Tensor one_hot(const Tensor& labels, std::int64_t classes, DType dtype) {
 Var cross_entropy(const Var& logits, const Tensor& labels, const CrossEntropy& options) {
   const Tensor& x = logits.value();
   check_classes(x, labels, options);
-  const double scale = 1 / total_weight(labels, options.class_weights);
+  const Tensor& weights = options.class_weights;
+  const double scale = 1 / total_weight(labels, weights);
+  const bool wants_gradient = logits.tracked();
   return dispatch_floating("cross_entropy", x.dtype(), [&](auto t) {
     using T = decltype(t);
     Buffer rows(static_cast<std::size_t>(x.size(0)) * sizeof(T), x.device());
-    Buffer dx(logits.tracked() ? static_cast<std::size_t>(x.numel()) * sizeof(T) : 0, x.device());
+    Buffer dx(wants_gradient ? static_cast<std::size_t>(x.numel()) * sizeof(T) : 0, x.device());
     parallel_for(x.device(), x.size(0), 8 * x.numel(),
-                 CrossEntropyRow<T>{x.data<T>(), labels.data<std::int64_t>(), options.class_weights.defined() ? options.class_weights.data<T>() : nullptr,
-                                    options.label_smoothing, scale, x.size(1), static_cast<T*>(rows.data()), logits.tracked() ? static_cast<T*>(dx.data()) : nullptr});
+                 CrossEntropyRow<T>{x.data<T>(), labels.data<std::int64_t>(), weights.defined() ? weights.data<T>() : nullptr,
+                                    options.label_smoothing, scale, x.size(1), static_cast<T*>(rows.data()),
+                                    wants_gradient ? static_cast<T*>(dx.data()) : nullptr});
     const Tensor loss = sum(Tensor(labels.shape(), x.dtype(), std::move(rows)));
-    if (!logits.tracked()) return Var(loss);
-    return record("cross_entropy", loss, Wrt{logits, [gradient = Tensor(x.shape(), x.dtype(), std::move(dx))](const Tensor& dloss) { return gradient * dloss; }});
+    if (!wants_gradient) return Var(loss);
+    const Tensor gradient(x.shape(), x.dtype(), std::move(dx));
+    return record("cross_entropy", loss, Wrt{logits, [gradient](const Tensor& dloss) { return gradient * dloss; }});
   });
 }
 

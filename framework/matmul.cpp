@@ -77,7 +77,8 @@ class LU {
   Tensor solve(const Tensor& b, bool transposed) const {
     const Tensor columns = transpose(b);
     Buffer x = copy_of(columns);
-    backend(b.device()).solve_lu(b.dtype(), batch_, n_, b.size(-1), transposed, factors_.raw(), static_cast<const int*>(pivots_->data()), x.data());
+    backend(b.device()).solve_lu(b.dtype(), batch_, n_, b.size(-1), transposed, factors_.raw(),
+                                 static_cast<const int*>(pivots_->data()), x.data());
     return transpose(Tensor(columns.shape(), b.dtype(), std::move(x)));
   }
 
@@ -164,7 +165,8 @@ Var solve_lower(const Var& l, const Var& b, SolveLower options) {
   // x = L^-1 b: db = L'^-1 dx, dL = -db x', of which the lower triangle counts; x = L'^-1 b: dL = -x db'.
   return record("solve_lower", x, {l, b}, [l = l.value(), x, t = options.transpose, wants_dl](const Tensor& dx) {
     const Tensor db = solve_lower(l, dx, {.transpose = !t});
-    return std::vector<Tensor>{wants_dl ? -tril(t ? matmul(x, db, {.transpose_b = true}) : matmul(db, x, {.transpose_b = true})) : Tensor(), db};
+    const Tensor dl = wants_dl ? -tril(matmul(t ? x : db, t ? db : x, {.transpose_b = true})) : Tensor();
+    return std::vector<Tensor>{dl, db};
   });
 }
 

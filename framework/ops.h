@@ -36,8 +36,10 @@ Tensor gelu(const Tensor& x);    Var gelu(const Var& x);     ///< x P(Z <= x), Z
 Tensor abs(const Tensor& x);     Var abs(const Var& x);      ///< |x|; gradient 0 at 0
 Tensor softplus(const Tensor& x); Var softplus(const Var& x);  ///< ln(1 + e^x), without overflow
 
-Tensor leaky_relu(const Tensor& x, double slope = 0.01); Var leaky_relu(const Var& x, double slope = 0.01);  ///< x if x > 0, else slope x, floating
-Tensor clamp(const Tensor& x, double low, double high);  Var clamp(const Var& x, double low, double high);   ///< Into [low, high]; gradient 1 within and at the limits, else 0
+/// x if x > 0, else slope x; the gradient at 0 is the slope. Floating.
+Tensor leaky_relu(const Tensor& x, double slope = 0.01); Var leaky_relu(const Var& x, double slope = 0.01);
+/// min(max(x, low), high); gradient 1 between the limits and at them, else 0.
+Tensor clamp(const Tensor& x, double low, double high); Var clamp(const Var& x, double low, double high);
 
 /// x with each entry set to 0 with probability p, the rest divided by 1 - p. p in [0, 1).
 Var dropout(const Var& x, double p, Random& random);
@@ -111,7 +113,8 @@ struct SolveLower {
   bool transpose = false;
 };
 /// L^-1 b, or L'^-1 b. L [..., n, n] lower triangular, b [..., n, c], the same batch axes.
-Tensor solve_lower(const Tensor& l, const Tensor& b, SolveLower options = {}); Var solve_lower(const Var& l, const Var& b, SolveLower options = {});
+Tensor solve_lower(const Tensor& l, const Tensor& b, SolveLower options = {});
+Var solve_lower(const Var& l, const Var& b, SolveLower options = {});
 /// A^-1 b by elimination with partial pivoting. A [..., n, n], b [..., n, c], the same batch axes; an error names a
 /// singular matrix and the column that has no pivot.
 Tensor solve(const Tensor& a, const Tensor& b); Var solve(const Var& a, const Var& b);
@@ -144,7 +147,8 @@ struct Pad {
   std::int64_t before = 0, after = 0;  // negative ones cut
 };
 /// `value` added before and after the entries of each axis: pad(x, {{0, 0}, {1, 2}}).
-Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value = 0); Var pad(const Var& x, const std::vector<Pad>& pads, double value = 0);
+Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value = 0);
+Var pad(const Var& x, const std::vector<Pad>& pads, double value = 0);
 /// The entries of an axis that `index` (int64, [k]) names, in its order; repeats are allowed.
 Tensor gather(const Tensor& x, int axis, const Tensor& index); Var gather(const Var& x, int axis, const Tensor& index);
 /// Joined along an existing axis; the other sizes must agree.
@@ -152,7 +156,8 @@ Tensor concat(const std::vector<Tensor>& parts, int axis); Var concat(const std:
 /// Joined along a new axis; all shapes must agree.
 Tensor stack(const std::vector<Tensor>& parts, int axis = 0); Var stack(const std::vector<Var>& parts, int axis = 0);
 /// x so many times one after another along each axis: repeat(x, {1, 3}).
-Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times); Var repeat(const Var& x, const std::vector<std::int64_t>& times);
+Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times);
+Var repeat(const Var& x, const std::vector<std::int64_t>& times);
 
 // Braces around tensors mean tensors: concat({x, y}, 0).
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) { return concat(std::vector<Tensor>(parts), axis); }

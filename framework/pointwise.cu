@@ -65,7 +65,10 @@ struct Pow {
 struct Clamp {
   double low, high;
   template <class T>
-  OPTNET_HD T operator()(T x) const { return x < static_cast<T>(low) ? static_cast<T>(low) : x > static_cast<T>(high) ? static_cast<T>(high) : x; }
+  OPTNET_HD T operator()(T x) const {
+    const T least = static_cast<T>(low), most = static_cast<T>(high);
+    return x < least ? least : x > most ? most : x;
+  }
 };
 struct ClampGrad {
   double low, high;
@@ -238,7 +241,7 @@ Var expm1(const Var& x) {
 Tensor sqrt(const Tensor& x) { return map_floating("sqrt", Sqrt{}, x); }
 Var sqrt(const Var& x) {
   Tensor y = sqrt(x.value());
-  return record("sqrt", y, Wrt{x, [y](const Tensor& dy) { return map("sqrt", SqrtGrad{}, y, dy); }});
+  return record("sqrt", y, Wrt{x, [y](const Tensor& dy) { return map_floating("sqrt", SqrtGrad{}, y, dy); }});
 }
 
 Tensor sin(const Tensor& x) { return map_floating("sin", Sin{}, x); }
@@ -259,13 +262,13 @@ Var erf(const Var& x) {
 Tensor tanh(const Tensor& x) { return map_floating("tanh", Tanh{}, x); }
 Var tanh(const Var& x) {
   Tensor y = tanh(x.value());
-  return record("tanh", y, Wrt{x, [y](const Tensor& dy) { return map("tanh", TanhGrad{}, y, dy); }});
+  return record("tanh", y, Wrt{x, [y](const Tensor& dy) { return map_floating("tanh", TanhGrad{}, y, dy); }});
 }
 
 Tensor sigmoid(const Tensor& x) { return map_floating("sigmoid", Sigmoid{}, x); }
 Var sigmoid(const Var& x) {
   return record("sigmoid", sigmoid(x.value()),
-                Wrt{x, [x = x.value()](const Tensor& dy) { return map("sigmoid", SigmoidGrad{}, x, dy); }});
+                Wrt{x, [x = x.value()](const Tensor& dy) { return map_floating("sigmoid", SigmoidGrad{}, x, dy); }});
 }
 
 Tensor relu(const Tensor& x) { return map("relu", Relu{}, x); }

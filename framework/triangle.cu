@@ -40,12 +40,12 @@ struct Triangle {  // keeps j - i <= k, or j - i >= k
 Tensor triangle(const char* op, const Tensor& x, std::int64_t k, bool lower) {
   check_operands(op, x);
   check(x.rank() >= 2, op, ": needs matrices, at least two axes (use reshape); got ", x.shape());
-  const std::int64_t columns = x.size(-1);
+  const std::int64_t rows = x.size(-2), columns = x.size(-1);
   Buffer y(static_cast<std::size_t>(x.numel()) * size_of(x.dtype()), x.device());
   dispatch(x.dtype(), [&](auto t) {
     using T = decltype(t);
-    if (columns > 0)
-      parallel_for(x.device(), x.numel() / columns, x.numel(), Triangle<T>{x.data<T>(), static_cast<T*>(y.data()), x.size(-2), columns, std::clamp(k, -x.size(-2), columns), lower});
+    parallel_for(x.device(), x.numel() / std::max<std::int64_t>(columns, 1), x.numel(),
+                 Triangle<T>{x.data<T>(), static_cast<T*>(y.data()), rows, columns, std::clamp(k, -rows, columns), lower});
   });
   return Tensor(x.shape(), x.dtype(), std::move(y));
 }

@@ -44,6 +44,12 @@ class Backend {
   /// In place: B[i] = L[i]^-1 B[i], or L[i]'^-1 B[i] with `transpose`. L [n, n] lower triangular, B [n, columns].
   virtual void solve_lower(DType, std::int64_t batch, std::int64_t n, std::int64_t columns, bool transpose,
                            const void* l, void* b) const = 0;
+  /// In place: each [n, n] matrix A, stored by columns, becomes L (of unit diagonal) and U of P A = L U; `pivots`
+  /// [batch, n], on the device, are LAPACK's. Throws Error naming the matrix and the column without a pivot.
+  virtual void lu(DType, std::int64_t batch, std::int64_t n, void* a, int* pivots) const = 0;
+  /// In place: B[i] = A[i]^-1 B[i], or A[i]'^-1 B[i] with `transpose`, after lu(). B [n, columns], stored by columns.
+  virtual void solve_lu(DType, std::int64_t batch, std::int64_t n, std::int64_t columns, bool transpose, const void* lu,
+                        const int* pivots, void* b) const = 0;
 };
 
 /// The backend of a device; an error with the remedy where the build or the machine lacks it.

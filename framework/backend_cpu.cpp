@@ -148,6 +148,29 @@ void solve_lower_one(std::int64_t n, std::int64_t columns, bool transpose, const
     cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, t, CblasNonUnit, rows, cols, 1, l, rows, b, cols);
 }
 
+/// The column without a pivot, or -1.
+template <class T>
+std::int64_t lu_one(std::int64_t n, T* a, int* pivots) {
+  const int size = static_cast<int>(n);
+  if constexpr (std::is_same_v<T, float>)
+    LAPACKE_sgetrf_work(LAPACK_COL_MAJOR, size, size, a, size, pivots);
+  else
+    LAPACKE_dgetrf_work(LAPACK_COL_MAJOR, size, size, a, size, pivots);
+  for (std::int64_t i = 0; i < n; ++i)
+    if (a[i * n + i] == 0) return i;
+  return -1;
+}
+
+template <class T>
+void solve_lu_one(std::int64_t n, std::int64_t columns, bool transpose, const T* lu, const int* pivots, T* b) {
+  const char t = transpose ? 'T' : 'N';
+  const int size = static_cast<int>(n), cols = static_cast<int>(columns);
+  if constexpr (std::is_same_v<T, float>)
+    LAPACKE_sgetrs_work(LAPACK_COL_MAJOR, t, size, cols, lu, size, pivots, b, size);
+  else
+    LAPACKE_dgetrs_work(LAPACK_COL_MAJOR, t, size, cols, lu, size, pivots, b, size);
+}
+
 class CpuBackend : public Backend {
  public:
   CpuBackend() { openblas_set_num_threads(1); }
@@ -202,6 +225,31 @@ class CpuBackend : public Backend {
 #pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * columns > 1'000'000)
       for (std::int64_t i = 0; i < batch; ++i)
         solve_lower_one(n, columns, transpose, static_cast<const T*>(l) + i * n * n, static_cast<T*>(b) + i * n * columns);
+    });
+  }
+
+  void lu(DType t, std::int64_t batch, std::int64_t n, void* a, int* pivots) const override {
+    if (n == 0) return;
+    dispatch_floating("solve", t, [&](auto x) {
+      using T = decltype(x);
+      std::vector<std::int64_t> column(static_cast<std::size_t>(batch));
+#pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * n > 1'000'000)
+      for (std::int64_t i = 0; i < batch; ++i)
+        column[static_cast<std::size_t>(i)] = lu_one(n, static_cast<T*>(a) + i * n * n, pivots + i * n);
+      for (std::int64_t i = 0; i < batch; ++i)
+        check(column[static_cast<std::size_t>(i)] < 0, "solve: the matrix must not be singular; matrix ", i, " of ", batch,
+              " has no pivot in column ", column[static_cast<std::size_t>(i)]);
+    });
+  }
+
+  void solve_lu(DType t, std::int64_t batch, std::int64_t n, std::int64_t columns, bool transpose, const void* lu,
+                const int* pivots, void* b) const override {
+    if (n == 0 || columns == 0) return;
+    dispatch_floating("solve", t, [&](auto x) {
+      using T = decltype(x);
+#pragma omp parallel for schedule(static) num_threads(threads()) if (batch > 1 && batch * n * n * columns > 1'000'000)
+      for (std::int64_t i = 0; i < batch; ++i)
+        solve_lu_one(n, columns, transpose, static_cast<const T*>(lu) + i * n * n, pivots + i * n, static_cast<T*>(b) + i * n * columns);
     });
   }
 };

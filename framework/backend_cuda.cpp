@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 #include <cusolverDn.h>
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -103,8 +104,7 @@ class CudaBackend : public Backend {
 
   void cholesky(DType t, std::int64_t batch, std::int64_t n, void* a) const override {
     if (batch == 0 || n == 0) return;
-    check(batch <= std::numeric_limits<int>::max() && n <= std::numeric_limits<int>::max(),
-          "cholesky: at most 2^31 - 1 matrices and columns on a GPU; got ", batch, " and ", n);
+    check_counts("cholesky", batch, n);
     dispatch_floating("cholesky", t, [&](auto x) { factor(batch, n, static_cast<decltype(x)*>(a)); });
   }
 
@@ -128,13 +128,68 @@ class CudaBackend : public Backend {
     });
   }
 
+  void lu(DType t, std::int64_t batch, std::int64_t n, void* a, int* pivots) const override {
+    if (batch == 0 || n == 0) return;
+    check_counts("solve", batch, n);
+    dispatch_floating("solve", t, [&](auto x) {
+      using T = decltype(x);
+      const Buffer matrices = addresses(batch, n * n, static_cast<T*>(a));
+      Buffer info(static_cast<std::size_t>(batch) * sizeof(int), Device::cuda);
+      T* const* list = static_cast<T* const*>(matrices.data());
+      int *failed = static_cast<int*>(info.data()), size = static_cast<int>(n), count = static_cast<int>(batch);
+      if constexpr (std::is_same_v<T, float>)
+        check_cublas("cublasSgetrfBatched", cublasSgetrfBatched(cublas_, size, list, size, pivots, failed, count));
+      else
+        check_cublas("cublasDgetrfBatched", cublasDgetrfBatched(cublas_, size, list, size, pivots, failed, count));
+      check_columns(info, batch, "solve: the matrix must not be singular", " has no pivot in column ");
+    });
+  }
+
+  void solve_lu(DType t, std::int64_t batch, std::int64_t n, std::int64_t columns, bool transpose, const void* lu,
+                const int* pivots, void* b) const override {
+    if (batch == 0 || n == 0 || columns == 0) return;
+    check_counts("solve", batch, std::max(n, columns));
+    dispatch_floating("solve", t, [&](auto x) {
+      using T = decltype(x);
+      const Buffer matrices = addresses(batch, n * n, static_cast<const T*>(lu)), sides = addresses(batch, n * columns, static_cast<T*>(b));
+      const T* const* list = static_cast<const T* const*>(matrices.data());
+      T* const* solutions = static_cast<T* const*>(sides.data());
+      const auto op = transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
+      int info = 0, size = static_cast<int>(n), cols = static_cast<int>(columns), count = static_cast<int>(batch);
+      if constexpr (std::is_same_v<T, float>)
+        check_cublas("cublasSgetrsBatched", cublasSgetrsBatched(cublas_, op, size, cols, list, size, pivots, solutions, size, &info, count));
+      else
+        check_cublas("cublasDgetrsBatched", cublasDgetrsBatched(cublas_, op, size, cols, list, size, pivots, solutions, size, &info, count));
+    });
+  }
+
  private:
+  static void check_counts(const char* op, std::int64_t batch, std::int64_t n) {
+    check(batch <= std::numeric_limits<int>::max() && n <= std::numeric_limits<int>::max(), op,
+          ": at most 2^31 - 1 matrices and columns on a GPU; got ", batch, " and ", n);
+  }
+
+  /// Those of the matrices of a batch, in the GPU's memory, as cuBLAS and cuSOLVER take them.
+  template <class T>
+  Buffer addresses(std::int64_t batch, std::int64_t stride, T* first) const {
+    std::vector<T*> each;
+    for (std::int64_t i = 0; i < batch; ++i) each.push_back(first + i * stride);
+    Buffer list(each.size() * sizeof(T*), Device::cuda);
+    copy_from_host(list.data(), each.data(), list.bytes());
+    return list;
+  }
+
+  /// Refuses what a factorisation could not do: `info` holds, for each matrix, 0 or the column counted from 1.
+  void check_columns(const Buffer& info, std::int64_t batch, const char* rule, const char* what) const {
+    std::vector<int> column(static_cast<std::size_t>(batch));
+    copy_to_host(column.data(), info.data(), info.bytes());
+    for (std::int64_t i = 0; i < batch; ++i)
+      check(column[static_cast<std::size_t>(i)] == 0, rule, "; matrix ", i, " of ", batch, what, column[static_cast<std::size_t>(i)] - 1);
+  }
+
   template <class T>
   void factor(std::int64_t batch, std::int64_t n, T* a) const {
-    std::vector<T*> each;  // cuSOLVER takes the matrices' addresses, in the GPU's memory
-    for (std::int64_t i = 0; i < batch; ++i) each.push_back(a + i * n * n);
-    Buffer matrices(each.size() * sizeof(T*), Device::cuda), info(each.size() * sizeof(int), Device::cuda);
-    copy_from_host(matrices.data(), each.data(), matrices.bytes());
+    Buffer matrices = addresses(batch, n * n, a), info(static_cast<std::size_t>(batch) * sizeof(int), Device::cuda);
     T** list = static_cast<T**>(matrices.data());
     int *failed = static_cast<int*>(info.data()), size = static_cast<int>(n), count = static_cast<int>(batch);
     if constexpr (std::is_same_v<T, float>)
@@ -145,12 +200,8 @@ class CudaBackend : public Backend {
     const std::size_t row = static_cast<std::size_t>(n) * sizeof(T);
     for (std::int64_t i = 0; i + 1 < n; ++i)
       check_cuda("cudaMemset2DAsync", cudaMemset2DAsync(a + i * n + i + 1, row * static_cast<std::size_t>(n), 0,
-                 static_cast<std::size_t>(n - i - 1) * sizeof(T), each.size(), nullptr));
-    std::vector<int> column(each.size());
-    copy_to_host(column.data(), failed, info.bytes());
-    for (std::int64_t i = 0; i < batch; ++i)
-      check(column[static_cast<std::size_t>(i)] == 0, "cholesky: the matrix must be positive definite; matrix ", i, " of ",
-            batch, " is not at column ", column[static_cast<std::size_t>(i)] - 1);
+                 static_cast<std::size_t>(n - i - 1) * sizeof(T), static_cast<std::size_t>(batch), nullptr));
+    check_columns(info, batch, "cholesky: the matrix must be positive definite", " is not at column ");
   }
 
   // Never destroyed, for the same reason that free() keeps silent.

@@ -1,5 +1,5 @@
-// Ops that move elements: reshape, transpose, slice, gather, concat, stack. Each sees its tensor as
-// [outer, axis, inner], and copies runs of `inner` neighbouring elements.
+// Ops that move elements: reshape, transpose, flip, slice, pad, gather, concat, stack, repeat. Most see their tensor
+// as [outer, axis, inner], and copy runs of `inner` neighbouring elements.
 #include "framework/kernel.h"
 #include "framework/ops.h"
 
@@ -45,6 +45,54 @@ void copy_range(const Tensor& x, const Extent& ex, Buffer& y, std::int64_t y_cou
 Buffer make_buffer(const Shape& shape, const Tensor& like) {
   return Buffer(static_cast<std::size_t>(shape.numel()) * size_of(like.dtype()), like.device());
 }
+
+/// y[o, count-1 - k, :] = x[o, k, :].
+template <class T>
+struct Flip {
+  const T* x;
+  T* y;
+  std::int64_t count, inner;
+  OPTNET_HD void operator()(std::int64_t run) const {
+    const T* source = x + run * inner;
+    T* target = y + (run / count * count + count - 1 - run % count) * inner;
+    for (std::int64_t i = 0; i < inner; ++i) target[i] = source[i];
+  }
+};
+
+/// One row of y: x moved by `before` along each axis, and `value` where x does not reach.
+template <class T>
+struct PadRow {
+  const T* x;
+  T* y;
+  T value;
+  int last;  // axis
+  std::int64_t x_size[Shape::max_rank], y_size[Shape::max_rank], before[Shape::max_rank];
+  OPTNET_HD void operator()(std::int64_t row) const {
+    std::int64_t from = 0, stride = x_size[last], rest = row;
+    bool within = true;
+    for (int d = last - 1; d >= 0; --d) {
+      const std::int64_t k = rest % y_size[d] - before[d];
+      within = within && k >= 0 && k < x_size[d];
+      from += k * stride;
+      stride *= x_size[d];
+      rest /= y_size[d];
+    }
+    const std::int64_t n = y_size[last], shift = before[last], end = within ? limit(shift + x_size[last], n) : 0;
+    const std::int64_t begin = limit(shift, n) < end ? limit(shift, n) : end;
+    T* target = y + row * n;
+    for (std::int64_t j = 0; j < begin; ++j) target[j] = value;
+    for (std::int64_t j = begin; j < end; ++j) target[j] = x[from + j - shift];
+    for (std::int64_t j = end; j < n; ++j) target[j] = value;
+  }
+
+ private:
+  OPTNET_HD static std::int64_t limit(std::int64_t j, std::int64_t n) { return j < 0 ? 0 : j < n ? j : n; }
+};
+
+struct Same {
+  template <class T>
+  OPTNET_HD T operator()(T x) const { return x; }
+};
 
 template <class T>
 struct Gather {
@@ -127,6 +175,20 @@ Var transpose(const Var& x, int axis_a, int axis_b) {
                 Wrt{x, [=](const Tensor& dy) { return transpose(dy, axis_a, axis_b); }});
 }
 
+Tensor flip(const Tensor& x, int axis) {
+  check_operands("flip", x);
+  const Extent e(x.shape(), x.shape().axis(axis, "flip"));
+  Buffer y = make_buffer(x.shape(), x);
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    parallel_for(x.device(), e.outer * e.count, x.numel(), Flip<T>{x.data<T>(), static_cast<T*>(y.data()), e.count, e.inner});
+  });
+  return Tensor(x.shape(), x.dtype(), std::move(y));
+}
+Var flip(const Var& x, int axis) {
+  return record("flip", flip(x.value(), axis), Wrt{x, [axis](const Tensor& dy) { return flip(dy, axis); }});
+}
+
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop) {
   check_operands("slice", x);
   const int at = x.shape().axis(axis, "slice");
@@ -146,6 +208,39 @@ Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop) {
                   const Tensor before = zeros(with_size(shape, at, from), dy.dtype(), dy.device());
                   const Tensor after = zeros(with_size(shape, at, shape[at] - to), dy.dtype(), dy.device());
                   return concat({before, dy, after}, at);
+                }});
+}
+
+Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value) {
+  check_operands("pad", x);
+  check_number("pad", value, x.dtype());
+  check(pads.size() == static_cast<std::size_t>(x.rank()), "pad: needs one pair {before, after} for each axis of ", x.shape(),
+        "; got ", pads.size());
+  Shape shape;
+  for (int d = 0; d < x.rank(); ++d) {
+    const auto [before, after] = pads[static_cast<std::size_t>(d)];
+    check(x.size(d) + before + after >= 0, "pad: cannot cut ", -before, " and ", -after, " from axis ", d, " of ", x.shape());
+    shape.push_back(x.size(d) + before + after);
+  }
+  if (x.rank() == 0 || shape.numel() == 0) return x.rank() == 0 ? x : zeros(shape, x.dtype(), x.device());
+  Buffer y = make_buffer(shape, x);
+  dispatch(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    PadRow<T> row{x.data<T>(), static_cast<T*>(y.data()), static_cast<T>(value), x.rank() - 1, {}, {}, {}};
+    for (int d = 0; d < x.rank(); ++d) {
+      row.x_size[d] = x.size(d);
+      row.y_size[d] = shape[d];
+      row.before[d] = pads[static_cast<std::size_t>(d)].before;
+    }
+    parallel_for(x.device(), shape.numel() / shape[x.rank() - 1], shape.numel(), row);
+  });
+  return Tensor(shape, x.dtype(), std::move(y));
+}
+Var pad(const Var& x, const std::vector<Pad>& pads, double value) {
+  return record("pad", pad(x.value(), pads, value), Wrt{x, [pads](const Tensor& dy) {  // what was added is cut, what was cut got 0
+                  std::vector<Pad> undo;
+                  for (const auto& [before, after] : pads) undo.push_back({-before, -after});
+                  return pad(dy, undo, 0);
                 }});
 }
 
@@ -244,6 +339,34 @@ Var stack(const std::vector<Var>& parts, int axis) {
   std::vector<Var> rows;
   for (const Var& part : parts) rows.push_back(reshape(part, shape));
   return concat(rows, axis);
+}
+
+Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times) {
+  check_operands("repeat", x);
+  check(times.size() == static_cast<std::size_t>(x.rank()), "repeat: needs one number for each axis of ", x.shape(), "; got ",
+        times.size());
+  Tensor y = x;
+  for (int d = x.rank() - 1; d >= 0; --d) {
+    const std::int64_t count = times[static_cast<std::size_t>(d)];
+    check(count >= 0, "repeat: the numbers must not be negative; got ", count, " for axis ", d);
+    if (count == 1) continue;
+    const Extent e(y.shape(), d);
+    const Shape shape = with_size(y.shape(), d, count * e.count);
+    const Tensor once = y.reshape({e.outer, 1, e.count * e.inner});
+    const Shape copies{e.outer, count, e.count * e.inner};
+    y = dispatch(y.dtype(), [&](auto t) { return map_as<decltype(t)>(Same{}, copies, once); }).reshape(shape);
+  }
+  return y;
+}
+Var repeat(const Var& x, const std::vector<std::int64_t>& times) {
+  return record("repeat", repeat(x.value(), times), Wrt{x, [shape = x.shape(), times](Tensor dy) {  // the sum of the copies
+                  for (int d = 0; d < shape.rank(); ++d) {
+                    const Extent e(dy.shape(), d);
+                    const Shape once = with_size(dy.shape(), d, shape[d]);
+                    dy = sum(dy.reshape({e.outer, times[static_cast<std::size_t>(d)], shape[d] * e.inner}), {1}).reshape(once);
+                  }
+                  return dy;
+                }});
 }
 
 }  // namespace optnet

@@ -131,6 +131,10 @@ struct Elementwise {
       for (std::int64_t i = 0; i < count; ++i) y[i] = f(x[K][K == 0 ? i : 0]...);
     else if (N == 2 && walk.step[1] == 1)
       for (std::int64_t i = 0; i < count; ++i) y[i] = f(x[K][K == 0 ? 0 : i]...);
+    else if (N == 3 && walk.step[0] == 1 && walk.step[1] == 1)
+      for (std::int64_t i = 0; i < count; ++i) y[i] = f(x[K][K == 2 ? 0 : i]...);
+    else if (N == 3 && walk.step[0] == 1 && walk.step[2] == 0)
+      for (std::int64_t i = 0; i < count; ++i) y[i] = f(x[K][K == 0 ? i : 0]...);
     else
       for (std::int64_t i = 0; i < count; ++i) y[i] = f(x[K][i * walk.step[K]]...);
   }
@@ -193,6 +197,13 @@ Tensor map_floating(const char* op, const F& f, const Tensor& a, const Tensor& b
   check_operands(op, a, b);
   const Shape shape = broadcast(a.shape(), b.shape(), op);
   return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b); });
+}
+template <class F>
+Tensor map_floating(const char* op, const F& f, const Tensor& a, const Tensor& b, const Tensor& c) {
+  check_operands(op, a, b);
+  check_operands(op, a, c);
+  const Shape shape = broadcast(broadcast(a.shape(), b.shape(), op), c.shape(), op);
+  return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b, c); });
 }
 
 }  // namespace optnet

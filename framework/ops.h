@@ -1,6 +1,6 @@
 // The catalogue of ops: what each computes, its shapes, its errors. Every op exists on Tensor (numbers) and,
 // where it has a gradient, on Var (numbers with history). Value and gradient stand together in the family's
-// file: pointwise.cu, reduce.cu, matmul.cpp, index.cu, loss.cu. All dtypes of an op must agree.
+// file, which the headings name. All dtypes of an op must agree.
 #pragma once
 
 #include "framework/random.h"
@@ -23,11 +23,23 @@ Tensor pow(const Tensor& x, double p);              Var pow(const Var& x, double
 
 Tensor exp(const Tensor& x);     Var exp(const Var& x);      ///< e^x
 Tensor log(const Tensor& x);     Var log(const Var& x);      ///< ln x; x = 0 gives -inf, x < 0 NaN
+Tensor log1p(const Tensor& x);   Var log1p(const Var& x);    ///< ln(1 + x), with all its digits near 0
+Tensor expm1(const Tensor& x);   Var expm1(const Var& x);    ///< e^x - 1, with all its digits near 0
 Tensor sqrt(const Tensor& x);    Var sqrt(const Var& x);     ///< x^1/2; the gradient at 0 is infinite
+Tensor sin(const Tensor& x);     Var sin(const Var& x);      ///< sine, of radians
+Tensor cos(const Tensor& x);     Var cos(const Var& x);      ///< cosine, of radians
+Tensor erf(const Tensor& x);     Var erf(const Var& x);      ///< 2 / sqrt(pi) times the integral of e^-t^2 from 0 to x
 Tensor tanh(const Tensor& x);    Var tanh(const Var& x);     ///< hyperbolic tangent
 Tensor sigmoid(const Tensor& x); Var sigmoid(const Var& x);  ///< 1 / (1 + e^-x), without overflow
 Tensor relu(const Tensor& x);    Var relu(const Var& x);     ///< max(x, 0); gradient 0 at 0
+Tensor gelu(const Tensor& x);    Var gelu(const Var& x);     ///< x P(Z <= x), Z standard normal: x (1 + erf(x / sqrt 2)) / 2
 Tensor abs(const Tensor& x);     Var abs(const Var& x);      ///< |x|; gradient 0 at 0
+Tensor softplus(const Tensor& x); Var softplus(const Var& x);  ///< ln(1 + e^x), without overflow
+
+/// x if x > 0, else slope x; the gradient at 0 is the slope. Floating.
+Tensor leaky_relu(const Tensor& x, double slope = 0.01); Var leaky_relu(const Var& x, double slope = 0.01);
+/// min(max(x, low), high); gradient 1 between the limits and at them, else 0.
+Tensor clamp(const Tensor& x, double low, double high); Var clamp(const Var& x, double low, double high);
 
 /// x with each entry set to 0 with probability p, the rest divided by 1 - p. p in [0, 1).
 Var dropout(const Var& x, double p, Random& random);
@@ -38,8 +50,8 @@ Tensor less(const Tensor& a, const Tensor& b);          ///< a < b
 Tensor less_equal(const Tensor& a, const Tensor& b);    ///< a <= b
 Tensor greater(const Tensor& a, const Tensor& b);       ///< a > b
 Tensor greater_equal(const Tensor& a, const Tensor& b); ///< a >= b
-/// a where mask is not 0, else b.
-Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
+/// a where mask is not 0, else b; the gradient goes to the one that was taken.
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b); Var where(const Tensor& mask, const Var& a, const Var& b);
 
 // Plain numbers take the tensor's dtype and device.
 Tensor number_like(double number, const Tensor& x);
@@ -64,12 +76,27 @@ Tensor sum(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var su
 Tensor mean(const Tensor& x, const Axes& axes = {}, Reduce options = {}); Var mean(const Var& x, const Axes& axes = {}, Reduce options = {});  ///< Mean, floating; an error for no elements.
 Tensor max(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var max(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Largest; NaN if any is; equal ones share the gradient.
 Tensor min(const Tensor& x, const Axes& axes = {}, Reduce options = {});  Var min(const Var& x, const Axes& axes = {}, Reduce options = {});   ///< Smallest; likewise.
+struct Variance {
+  bool keepdims = false;
+  double correction = 1;  // 1: of a sample; 0: of all there is
+};
+/// Sum of (x - mean)^2 / (count - correction), floating; an error where the correction is not below the count.
+Tensor var(const Tensor& x, const Axes& axes = {}, Variance options = {}); Var var(const Var& x, const Axes& axes = {}, Variance options = {});
+/// (Sum of x^2)^1/2, floating, overflowing only where the result does; gradient 0 at 0.
+Tensor norm(const Tensor& x, const Axes& axes = {}, Reduce options = {}); Var norm(const Var& x, const Axes& axes = {}, Reduce options = {});
 /// The first index of the largest element along an axis, which drops out of the shape; NaN counts as the largest. int64
 Tensor argmax(const Tensor& x, int axis = -1);
+
+// ---- softmax.cu and scan.cu: along one axis ---------------------------------------------------------------------
+
 /// exp(x) / sum exp(x) along the last axis.
 Tensor softmax(const Tensor& x);     Var softmax(const Var& x);
 /// x - ln sum exp(x) along the last axis, without overflow.
 Tensor log_softmax(const Tensor& x); Var log_softmax(const Var& x);
+/// ln sum exp(x) along an axis, which drops out of the shape, without overflow; -inf, with gradient 0, where all entries are.
+Tensor logsumexp(const Tensor& x, int axis = -1); Var logsumexp(const Var& x, int axis = -1);
+/// y[k] = x[0] + ... + x[k] along an axis.
+Tensor cumsum(const Tensor& x, int axis); Var cumsum(const Var& x, int axis);
 
 // ---- matmul.cpp ------------------------------------------------------------------------------------------------
 
@@ -80,13 +107,30 @@ struct Matmul {
 /// [..., k, m] and [..., n, k].
 Tensor matmul(const Tensor& a, const Tensor& b, Matmul options = {}); Var matmul(const Var& a, const Var& b, Matmul options = {});
 /// The lower triangular L of A = L L'. A [..., n, n] symmetric positive definite (its lower half is read); an
-/// error names the matrix and the column that is not positive.
-Tensor cholesky(const Tensor& a);
+/// error names the matrix and the column that is not positive. The gradient is symmetric.
+Tensor cholesky(const Tensor& a); Var cholesky(const Var& a);
 struct SolveLower {
   bool transpose = false;
 };
 /// L^-1 b, or L'^-1 b. L [..., n, n] lower triangular, b [..., n, c], the same batch axes.
 Tensor solve_lower(const Tensor& l, const Tensor& b, SolveLower options = {});
+Var solve_lower(const Var& l, const Var& b, SolveLower options = {});
+/// A^-1 b by elimination with partial pivoting. A [..., n, n], b [..., n, c], the same batch axes; an error names a
+/// singular matrix and the column that has no pivot.
+Tensor solve(const Tensor& a, const Tensor& b); Var solve(const Var& a, const Var& b);
+/// a b'. Vectors a [..., m] and b [..., n] -> [..., m, n]; the other axes broadcast.
+Tensor outer(const Tensor& a, const Tensor& b); Var outer(const Var& a, const Var& b);
+
+// ---- triangle.cu: of matrices, the last two axes ----------------------------------------------------------------
+
+/// The matrix with x on its diagonal. [..., n] -> [..., n, n]
+Tensor diag(const Tensor& x); Var diag(const Var& x);
+/// The diagonal of a square matrix. [..., n, n] -> [..., n]
+Tensor diagonal(const Tensor& x); Var diagonal(const Var& x);
+/// The entries on and below diagonal k, elsewhere 0; k > 0 lies above the main diagonal.
+Tensor tril(const Tensor& x, std::int64_t k = 0); Var tril(const Var& x, std::int64_t k = 0);
+/// The entries on and above diagonal k, elsewhere 0.
+Tensor triu(const Tensor& x, std::int64_t k = 0); Var triu(const Var& x, std::int64_t k = 0);
 
 // ---- index.cu --------------------------------------------------------------------------------------------------
 
@@ -95,25 +139,52 @@ Var reshape(const Var& x, std::initializer_list<std::int64_t> sizes);
 Var reshape(const Var& x, const Shape& shape);
 /// Exchanges two axes; a copy.
 Tensor transpose(const Tensor& x, int axis_a = -2, int axis_b = -1); Var transpose(const Var& x, int axis_a = -2, int axis_b = -1);
+/// The entries of an axis in reverse.
+Tensor flip(const Tensor& x, int axis); Var flip(const Var& x, int axis);
 /// Entries start ... stop-1 of an axis; negative ends count from the back.
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop); Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop);
+struct Pad {
+  std::int64_t before = 0, after = 0;  // negative ones cut
+};
+/// `value` added before and after the entries of each axis: pad(x, {{0, 0}, {1, 2}}).
+Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value = 0);
+Var pad(const Var& x, const std::vector<Pad>& pads, double value = 0);
 /// The entries of an axis that `index` (int64, [k]) names, in its order; repeats are allowed.
 Tensor gather(const Tensor& x, int axis, const Tensor& index); Var gather(const Var& x, int axis, const Tensor& index);
 /// Joined along an existing axis; the other sizes must agree.
 Tensor concat(const std::vector<Tensor>& parts, int axis); Var concat(const std::vector<Var>& parts, int axis);
 /// Joined along a new axis; all shapes must agree.
 Tensor stack(const std::vector<Tensor>& parts, int axis = 0); Var stack(const std::vector<Var>& parts, int axis = 0);
+/// x so many times one after another along each axis: repeat(x, {1, 3}).
+Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times);
+Var repeat(const Var& x, const std::vector<std::int64_t>& times);
 
 // Braces around tensors mean tensors: concat({x, y}, 0).
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) { return concat(std::vector<Tensor>(parts), axis); }
 inline Tensor stack(std::initializer_list<Tensor> parts, int axis = 0) { return stack(std::vector<Tensor>(parts), axis); }
 
-// ---- loss.cu: means over the batch -----------------------------------------------------------------------------
+// ---- loss.cu: means over the batch, and the labels they take -----------------------------------------------------
 
-/// Mean of -log softmax(logits)[label]. logits [B, C], labels [B] int64 in 0 ... C-1 -> scalar.
-Var cross_entropy(const Var& logits, const Tensor& labels);
+/// 1 at each label, elsewhere 0. labels [...] int64 in 0 ... classes-1 -> [..., classes]
+Tensor one_hot(const Tensor& labels, std::int64_t classes, DType dtype = float32);
+struct CrossEntropy {
+  double label_smoothing = 0;  // the share of the target that is spread evenly over all classes, in [0, 1]
+  Tensor class_weights{};      // [C]; none: all 1
+};
+/// Mean of -log softmax(logits)[label]. logits [B, C], labels [B] int64 in 0 ... C-1 -> scalar. With weights w and
+/// smoothing s: sum of -(1 - s) w[label] log p[label] - s / C sum_c w[c] log p[c], over the sum of w[label].
+Var cross_entropy(const Var& logits, const Tensor& labels, const CrossEntropy& options = {});
+/// Mean of -t log p - (1 - t) log(1 - p) with p = sigmoid(logits), without overflow; equal shapes, t in [0, 1]. -> scalar
+Var binary_cross_entropy_with_logits(const Var& logits, const Tensor& targets);
 /// Mean of (y - target)^2 over all elements; equal shapes. -> scalar
 Var mse(const Var& y, const Tensor& target);
+/// Mean of |y - target|, with gradient 0 where they are equal; equal shapes. -> scalar
+Var l1(const Var& y, const Tensor& target);
+struct Huber {
+  double delta = 1;
+};
+/// Mean of e^2 / 2 where e = |y - target| is at most delta, else of delta (e - delta / 2); equal shapes. -> scalar
+Var huber(const Var& y, const Tensor& target, Huber options = {});
 
 // ---- conv.cu: images, [batch, channels, height, width] ------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-// Reductions over any axes, and what is built on them: mean, argmax, softmax. A reduction sees its input as
+// Reductions over any axes, and what is built on them: mean, variance, norm, argmax. A reduction sees its input as
 // [outer, count, inner]; long sums are cut into chunks of fixed length whose partial results are added in
 // order, so that the answer is the same for any number of threads.
 #include "framework/kernel.h"
@@ -27,6 +27,10 @@ struct Min {
   template <class A> static constexpr A start =
       std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
   template <class A> OPTNET_HD A operator()(A a, A x) const { return x != x ? x : x < a ? x : a; }
+};
+struct MaxAbs {
+  template <class A> static constexpr A start = 0;
+  template <class A> OPTNET_HD A operator()(A a, A x) const { return Max{}(a, x < 0 ? -x : x); }
 };
 
 constexpr int lanes = 8;  // independent partial results, which the compiler keeps in vector registers
@@ -169,6 +173,45 @@ Var extreme(const char* op, const Var& x, const Tensor& y, const Axes& axes) {
                 }});
 }
 
+struct SquaredDistance {
+  template <class T>
+  OPTNET_HD T operator()(T x, T center) const { return (x - center) * (x - center); }
+};
+struct VarianceGrad {
+  double free;
+  template <class T>
+  OPTNET_HD T operator()(T x, T center, T dy) const { return (x - center) * (dy * static_cast<T>(2 / free)); }
+};
+
+/// What the sum of squares is divided by: how many numbers each variance is of, less the correction.
+double degrees_of_freedom(const Shape& shape, const Axes& axes, double correction) {
+  double count = 1;
+  const std::vector<bool> reduced = reduced_axes("var", shape, axes);
+  for (int d = 0; d < shape.rank(); ++d)
+    if (reduced[static_cast<std::size_t>(d)]) count *= static_cast<double>(shape[d]);
+  check(count > correction, "var: needs more elements along the reduced axes than the correction of ", correction,
+        " (give {.correction = 0}); got ", shape);
+  return count - correction;
+}
+
+/// A power of two near the largest |x|: numbers are divided by it exactly, and their squares then do not overflow.
+struct Scale {
+  template <class T>
+  OPTNET_HD T operator()(T top) const { return top > 0 && top - top == 0 ? std::ldexp(T(1), std::ilogb(top)) : T(1); }
+};
+struct ScaledSquare {
+  template <class T>
+  OPTNET_HD T operator()(T x, T scale) const { return (x / scale) * (x / scale); }
+};
+struct ScaledRoot {
+  template <class T>
+  OPTNET_HD T operator()(T squares, T scale) const { return scale * std::sqrt(squares); }
+};
+struct NormGrad {
+  template <class T>
+  OPTNET_HD T operator()(T x, T y, T dy) const { return x / (y == 0 ? T(1) : y) * dy; }
+};
+
 template <class T>
 struct ArgMax {
   const T* x;
@@ -180,23 +223,6 @@ struct ArgMax {
     for (std::int64_t k = 1; k < count; ++k)
       if (at[best * inner] == at[best * inner] && !(at[k * inner] <= at[best * inner])) best = k;  // NaN is the largest
     out[i] = best;
-  }
-};
-
-/// One row of log_softmax: y = x - max - ln sum exp(x - max).
-template <class T>
-struct LogSoftmax {
-  const T* x;
-  T* y;
-  std::int64_t count;
-  OPTNET_HD void operator()(std::int64_t row) const {
-    const T* in = x + row * count;
-    T* out = y + row * count;
-    T top = in[0], total = 0;
-    for (std::int64_t i = 1; i < count; ++i) top = in[i] > top || in[i] != in[i] ? in[i] : top;
-    for (std::int64_t i = 0; i < count; ++i) total += std::exp(in[i] - top);
-    const T shift = top + std::log(total);
-    for (std::int64_t i = 0; i < count; ++i) out[i] = in[i] - shift;
   }
 };
 
@@ -237,6 +263,33 @@ Var mean(const Var& x, const Axes& axes, Reduce options) {
                 }});
 }
 
+Var var(const Var& in, const Axes& axes, Variance options) {
+  const Tensor& x = in.value();
+  check_operands("var", x);
+  check_floating("var", x.dtype());
+  const double free = degrees_of_freedom(x.shape(), axes, options.correction);
+  const Tensor center = mean(x, axes, {.keepdims = true});
+  const Tensor squares = sum(map_floating("var", SquaredDistance{}, x, center), axes, {.keepdims = options.keepdims});
+  return record("var", squares / free, Wrt{in, [x, center, free](const Tensor& dy) {  // that of the mean adds up to 0
+                  return map_floating("var", VarianceGrad{free}, x, center, dy.reshape(center.shape()));
+                }});
+}
+Tensor var(const Tensor& x, const Axes& axes, Variance options) { return var(Var(x), axes, options).value(); }
+
+Tensor norm(const Tensor& x, const Axes& axes, Reduce options) {
+  check_operands("norm", x);
+  check_floating("norm", x.dtype());
+  const Tensor scale = map_floating("norm", Scale{}, reduce<MaxAbs>("norm", x, axes, options));
+  const Tensor kept = scale.reshape(kept_shape("norm", x.shape(), axes));
+  return map_floating("norm", ScaledRoot{}, sum(map_floating("norm", ScaledSquare{}, x, kept), axes, options), scale);
+}
+Var norm(const Var& x, const Axes& axes, Reduce options) {
+  Tensor y = norm(x.value(), axes, options);
+  return record("norm", y, Wrt{x, [x = x.value(), y, kept = kept_shape("norm", x.shape(), axes)](const Tensor& dy) {
+                  return map_floating("norm", NormGrad{}, x, y.reshape(kept), dy.reshape(kept));
+                }});
+}
+
 Tensor max(const Tensor& x, const Axes& axes, Reduce options) {
   check_operands("max", x);
   check_not_empty("max", x, kept_shape("max", x.shape(), axes));
@@ -267,36 +320,6 @@ Tensor argmax(const Tensor& x, int axis) {
                  ArgMax<T>{x.data<T>(), static_cast<std::int64_t*>(out.data()), x.size(at), inner});
   });
   return Tensor(shape, int64, std::move(out));
-}
-
-namespace {
-Tensor log_softmax_for(const char* op, const Tensor& x) {
-  check_operands(op, x);
-  check(x.rank() >= 1 && x.size(-1) > 0, op, ": needs a last axis with at least one element; got ", x.shape());
-  return dispatch_floating(op, x.dtype(), [&](auto t) {
-    using T = decltype(t);
-    Buffer out(static_cast<std::size_t>(x.numel()) * sizeof(T), x.device());
-    parallel_for(x.device(), x.numel() / x.size(-1), 8 * x.numel(),
-                 LogSoftmax<T>{x.data<T>(), static_cast<T*>(out.data()), x.size(-1)});
-    return Tensor(x.shape(), x.dtype(), std::move(out));
-  });
-}
-}  // namespace
-
-Tensor log_softmax(const Tensor& x) { return log_softmax_for("log_softmax", x); }
-Var log_softmax(const Var& x) {
-  Tensor y = log_softmax(x.value());
-  return record("log_softmax", y, Wrt{x, [y](const Tensor& dy) {
-                  return dy - exp(y) * sum(dy, {-1}, {.keepdims = true});
-                }});
-}
-
-Tensor softmax(const Tensor& x) { return exp(log_softmax_for("softmax", x)); }
-Var softmax(const Var& x) {
-  Tensor y = softmax(x.value());
-  return record("softmax", y, Wrt{x, [y](const Tensor& dy) {
-                  return y * (dy - sum(dy * y, {-1}, {.keepdims = true}));
-                }});
 }
 
 }  // namespace optnet

@@ -1,28 +1,9 @@
 // Every op: one row in a table, which checks its gradient against differences, its value against a formula where
-// there is a short one, and both devices against each other. (values_test.cpp: values against naive loops.)
-#include "tests/naive.h"
+// there is a short one, and both devices against each other. (matrix_rows.cpp: the rows of matrices; values_test.cpp:
+// values against naive loops.)
+#include "tests/op_rows.h"
 
 namespace {
-
-using Vars = std::vector<Var>;
-
-struct Row {
-  std::string op, what;                                           // the name on the tape; which case of it
-  std::function<Var(const Vars&)> f;
-  std::vector<Tensor> inputs;                                     // float64
-  std::function<Tensor(const std::vector<Tensor>&)> formula = {};  // the value by other means, if there are any
-};
-
-/// Uniform numbers, other ones for each call.
-Tensor some(const Shape& shape, double low = -2, double high = 2) {
-  static Random random{17};
-  return uniform(random, shape, low, high, float64);
-}
-
-/// An index or labels, on the device of `x`.
-Tensor whole(std::vector<std::int64_t> numbers, const Var& x) {
-  return from({static_cast<std::int64_t>(numbers.size())}, numbers).to(x.value().device());
-}
 
 template <class F>
 void unary(std::vector<Row>& rows, const char* op, F f, double (*formula)(double), double low = -2, double high = 2) {
@@ -51,10 +32,20 @@ void add_pointwise(std::vector<Row>& rows) {
   unary(rows, "neg", [](const Var& x) { return -x; }, [](double x) { return -x; });
   unary(rows, "exp", [](const Var& x) { return exp(x); }, [](double x) { return std::exp(x); });
   unary(rows, "log", [](const Var& x) { return log(x); }, [](double x) { return std::log(x); }, 0.3, 3);
+  unary(rows, "log1p", [](const Var& x) { return log1p(x); }, [](double x) { return std::log1p(x); }, -0.7, 3);
+  unary(rows, "expm1", [](const Var& x) { return expm1(x); }, [](double x) { return std::expm1(x); });
   unary(rows, "sqrt", [](const Var& x) { return sqrt(x); }, [](double x) { return std::sqrt(x); }, 0.3, 3);
+  unary(rows, "sin", [](const Var& x) { return sin(x); }, [](double x) { return std::sin(x); });
+  unary(rows, "cos", [](const Var& x) { return cos(x); }, [](double x) { return std::cos(x); });
+  unary(rows, "erf", [](const Var& x) { return erf(x); }, [](double x) { return std::erf(x); });
   unary(rows, "tanh", [](const Var& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
   unary(rows, "sigmoid", [](const Var& x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); });
   unary(rows, "relu", [](const Var& x) { return relu(x); }, [](double x) { return std::max(x, 0.0); });
+  unary(rows, "leaky_relu", [](const Var& x) { return leaky_relu(x); }, [](double x) { return x > 0 ? x : 0.01 * x; });
+  unary(rows, "leaky_relu", [](const Var& x) { return leaky_relu(x, 0.3); }, [](double x) { return x > 0 ? x : 0.3 * x; });
+  unary(rows, "gelu", [](const Var& x) { return gelu(x); }, [](double x) { return x * (1 + std::erf(x / std::sqrt(2))) / 2; });
+  unary(rows, "softplus", [](const Var& x) { return softplus(x); }, [](double x) { return std::log(1 + std::exp(x)); });
+  unary(rows, "clamp", [](const Var& x) { return clamp(x, -1.2, 0.7); }, [](double x) { return std::min(std::max(x, -1.2), 0.7); });
   unary(rows, "abs", [](const Var& x) { return abs(x); }, [](double x) { return std::abs(x); });
   unary(rows, "pow", [](const Var& x) { return pow(x, 2.5); }, [](double x) { return std::pow(x, 2.5); }, 0.3, 3);
   unary(rows, "pow", [](const Var& x) { return pow(x, -1); }, [](double x) { return 1 / x; }, 0.5, 3);
@@ -64,6 +55,11 @@ void add_pointwise(std::vector<Row>& rows) {
   unary(rows, "sub", [](const Var& x) { return 2.0 - (x - 1.0); }, [](double x) { return 3 - x; });
   unary(rows, "mul", [](const Var& x) { return 2.0 * x * 3.0; }, [](double x) { return 6 * x; });
   unary(rows, "div", [](const Var& x) { return 2.0 / (x / 3.0); }, [](double x) { return 6 / x; }, 0.5, 3);
+  for (const auto& [mask, a, b] : {std::tuple{Shape{}, Shape{}, Shape{}}, {{2, 3}, {2, 3}, {2, 3}}, {{3}, {2, 3}, {}}, {{2, 1}, {}, {1, 3}}, {{4, 1}, {2, 1, 5}, {5}}, {{0, 1}, {3}, {1, 1}}}) {
+    const Tensor chosen = greater(some(mask), zeros(mask, float64));
+    rows.push_back({"where", "", [=](const Vars& v) { return where(beside(chosen, v[0]), v[0], v[1]); }, {some(a), some(b)},
+                    [=](const auto& x) { return chosen * x[0] + (1 - chosen) * x[1]; }});
+  }
   rows.push_back({"dropout", "a fixed mask", [](const Vars& v) { Random random{5}; return dropout(v[0], 0.4, random); }, {some({4, 5})}});
   rows.push_back({"dropout", "p = 0", [](const Vars& v) { Random random{5}; return dropout(v[0], 0, random); }, {some({7})},
                   [](const auto& x) { return x[0]; }});
@@ -71,13 +67,23 @@ void add_pointwise(std::vector<Row>& rows) {
 
 void add_reductions(std::vector<Row>& rows) {
   using F = Var (*)(const Var&, const Axes&, Reduce);
-  const std::pair<const char*, F> ops[] = {{"sum", sum}, {"mean", mean}, {"max", max}, {"min", min}};
+  const std::pair<const char*, F> ops[] = {{"sum", sum}, {"mean", mean}, {"max", max}, {"min", min}, {"norm", norm}};
   const std::pair<Shape, Axes> cases[] = {{{}, {}}, {{5}, {}}, {{2, 3, 4}, {}}, {{2, 3, 4}, {0}}, {{2, 3, 4}, {1}}, {{2, 3, 4}, {-1}},
                                           {{2, 3, 4}, {2, 0}}, {{2, 1, 3, 2}, {1, -1}}, {{3, 0}, {0}}};
   for (const auto& [op, f] : ops)
     for (const auto& [shape, axes] : cases)
       for (bool keepdims : {false, true})
         rows.push_back({op, keepdims ? "keepdims" : "", [f = f, axes = axes, keepdims](const Vars& v) { return f(v[0], axes, {keepdims}); }, {some(shape)}});
+  for (const auto& [shape, axes] : cases)
+    for (double correction : {0.0, 0.5, 1.0})
+      if (shape.rank() > 0 || correction < 1)  // a single number has no variance of a sample
+        rows.push_back({"var", "", [=, axes = axes](const Vars& v) { return var(v[0], axes, {.keepdims = correction == 0, .correction = correction}); }, {some(shape)},
+                        [=, axes = axes](const auto& x) {
+                          const Tensor y = x[0] - mean(x[0], axes, {.keepdims = true}), squares = sum(y * y, axes, {.keepdims = correction == 0});
+                          return squares.numel() ? squares / (static_cast<double>(x[0].numel() / squares.numel()) - correction) : squares;
+                        }});
+  for (const Shape& shape : {Shape{4}, Shape{2, 3}, Shape{0}})
+    rows.push_back({"norm", "by its formula", [](const Vars& v) { return norm(v[0], {-1}); }, {some(shape)}, [](const auto& x) { return sqrt(sum(x[0] * x[0], {-1})); }});
   rows.push_back({"sum", "of no elements", [](const Vars& v) { return sum(v[0], {1}); }, {zeros({3, 0}, float64)},
                   [](const auto&) { return zeros({3}, float64); }});
   for (const Shape& shape : {Shape{5}, Shape{3, 4}, Shape{2, 1, 3}, Shape{2, 1}, Shape{0, 3}}) {
@@ -90,23 +96,15 @@ void add_reductions(std::vector<Row>& rows) {
                       return log(e / sum(e, {-1}, {.keepdims = true}));
                     }});
   }
-}
-
-void add_matmul(std::vector<Row>& rows) {
-  const std::pair<Shape, Shape> batches[] = {{{}, {}}, {{3}, {3}}, {{3}, {}}, {{}, {3}}, {{2, 1}, {3}}, {{2, 3}, {1, 1}}, {{0}, {}}, {{2}, {0, 1}}};
-  const auto with = [](Shape batch, std::int64_t rows, std::int64_t columns, bool transpose) {
-    batch.push_back(transpose ? columns : rows);
-    batch.push_back(transpose ? rows : columns);
-    return batch;
-  };
-  for (const auto& [a, b] : batches)
-    for (std::int64_t k : {4, 1, 0})
-      for (bool ta : {false, true})
-        for (bool tb : {false, true})
-          rows.push_back({"matmul", std::string(ta ? "a'" : "a") + (tb ? "b'" : "b"),
-                          [=](const Vars& v) { return matmul(v[0], v[1], {ta, tb}); }, {some(with(a, 2, k, ta)), some(with(b, k, 3, tb))},
-                          [=](const auto& x) { return naive_matmul(x[0], x[1], {ta, tb}); }});
-  rows.push_back({"matmul", "of a matrix and itself", [](const Vars& v) { return matmul(v[0], v[0], {.transpose_b = true}); }, {some({3, 2})}});
+  for (const auto& [shape, axis] : std::initializer_list<std::pair<Shape, int>>{{{5}, 0}, {{1}, -1}, {{2, 3, 4}, -1}, {{2, 3, 4}, 1}, {{2, 3, 17}, 0}, {{0, 3}, 0}, {{3, 0}, 0}}) {
+    rows.push_back({"logsumexp", "", [axis = axis](const Vars& v) { return logsumexp(v[0], axis); }, {some(shape)},
+                    [axis = axis](const auto& x) { return log(sum(exp(x[0]), {axis})); }});
+    rows.push_back({"cumsum", "", [axis = axis](const Vars& v) { return cumsum(v[0], axis); }, {some(shape)}, [axis = axis](const auto& x) {
+                      Tensor total = zeros(slice(x[0], axis, 0, 0).shape(), float64);  // of parts of 0, 1, 2, ... entries
+                      for (std::int64_t k = 1; k <= x[0].size(axis); ++k) total = concat({total, sum(slice(x[0], axis, 0, k), {axis}, {.keepdims = true})}, axis);
+                      return total;
+                    }});
+  }
 }
 
 void add_movements(std::vector<Row>& rows) {
@@ -116,6 +114,35 @@ void add_movements(std::vector<Row>& rows) {
   for (const auto& [a, b] : {std::pair{0, 1}, {0, 2}, {1, 3}, {-1, -2}, {2, 2}, {3, 0}})
     rows.push_back({"transpose", "", [a = a, b = b](const Vars& v) { return transpose(v[0], a, b); }, {some({2, 3, 1, 4})}});
   rows.push_back({"transpose", "empty", [](const Vars& v) { return transpose(v[0]); }, {some({2, 0})}});
+  for (int axis : {0, 1, -1})
+    rows.push_back({"flip", "", [=](const Vars& v) { return flip(v[0], axis); }, {some({2, 3, 1, 4})}, [=](const auto& x) {
+                      std::vector<std::int64_t> backwards;
+                      for (std::int64_t k = x[0].size(axis); k-- > 0;) backwards.push_back(k);
+                      return gather(x[0], axis, from({x[0].size(axis)}, backwards));
+                    }});
+  rows.push_back({"flip", "empty", [](const Vars& v) { return flip(v[0], 1); }, {some({2, 0})}});
+  for (const auto& [shape, pads] : std::initializer_list<std::pair<Shape, std::vector<Pad>>>{
+           {{}, {}}, {{3}, {{2, 1}}}, {{2, 3}, {{0, 0}, {1, 2}}}, {{2, 1, 3}, {{1, 0}, {2, 2}, {0, 1}}}, {{2, 3}, {{1, -1}, {-1, 0}}}, {{3}, {{-2, -1}}},
+           {{3}, {{-5, 9}}}, {{3}, {{9, -5}}}, {{0, 2}, {{1, 1}, {0, 1}}}, {{2, 0}, {{0, 0}, {2, 0}}}, {{2, 2}, {{}, {.after = 1}}}})
+    for (double value : {0.0, -1.5})
+      rows.push_back({"pad", "", [pads = pads, value](const Vars& v) { return pad(v[0], pads, value); }, {some(shape)}, [pads = pads, value](const auto& x) {
+                        Shape larger = x[0].shape();
+                        for (int d = 0; d < larger.rank(); ++d) larger[d] += pads[static_cast<std::size_t>(d)].before + pads[static_cast<std::size_t>(d)].after;
+                        const Numbers in = x[0].template to_vector<double>();
+                        return build(larger, float64, [&](std::vector<std::int64_t> at) {
+                          for (std::size_t d = 0; d < at.size(); ++d)
+                            if ((at[d] -= pads[d].before) < 0 || at[d] >= x[0].size(static_cast<int>(d))) return value;
+                          return in[place(x[0].shape(), at)];
+                        });
+                      }});
+  for (const auto& [shape, times] : std::initializer_list<std::pair<Shape, std::vector<std::int64_t>>>{
+           {{}, {}}, {{3}, {2}}, {{2, 3}, {1, 3}}, {{2, 1, 3}, {2, 3, 2}}, {{2, 3}, {2, 0}}, {{0, 2}, {3, 2}}, {{2, 1, 1, 2, 1, 1}, {1, 2, 1, 2, 1, 2}}})
+    rows.push_back({"repeat", "", [times = times](const Vars& v) { return repeat(v[0], times); }, {some(shape)}, [times = times](const auto& x) {
+                      Tensor y = x[0];
+                      for (std::size_t d = 0; d < times.size(); ++d)
+                        y = times[d] ? concat(std::vector<Tensor>(static_cast<std::size_t>(times[d]), y), static_cast<int>(d)) : slice(y, static_cast<int>(d), 0, 0);
+                      return y;
+                    }});
   for (const auto& [axis, start, stop] : {std::tuple{0, 0, 2}, {1, 1, 3}, {-1, -3, -1}, {2, 2, 2}, {1, -1, 3}})
     rows.push_back({"slice", "", [axis = axis, start = start, stop = stop](const Vars& v) { return slice(v[0], axis, start, stop); }, {some({2, 3, 4})}});
   for (int axis : {0, 1, -1})
@@ -130,22 +157,49 @@ void add_movements(std::vector<Row>& rows) {
   rows.push_back({"concat", "stack of scalars", [](const Vars& v) { return stack({v[0], v[1], v[0]}); }, {some({}), some({})}});
 }
 
+/// Cross entropy by its definition: weights of classes, and a share of the target that is spread over all of them.
+double naive_cross_entropy(const Tensor& logits, const std::vector<std::int64_t>& labels, double smoothing, const Numbers& weights) {
+  const Numbers x = logits.to_vector<double>();
+  const std::size_t classes = weights.size();
+  double total = 0, weight = 0;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const auto label = static_cast<std::size_t>(labels[i]);
+    double sum = 0;
+    for (std::size_t c = 0; c < classes; ++c) sum += std::exp(x[i * classes + c]);
+    for (std::size_t c = 0; c < classes; ++c) {
+      const double target = (c == label ? 1 - smoothing : 0) + smoothing / static_cast<double>(classes);
+      total -= target * weights[c] * std::log(std::exp(x[i * classes + c]) / sum);
+    }
+    weight += weights[label];
+  }
+  return total / weight;
+}
+
 void add_losses(std::vector<Row>& rows) {
-  rows.push_back({"cross_entropy", "", [](const Vars& v) { return cross_entropy(v[0], whole({2, 0, 2}, v[0])); }, {some({3, 4})}, [](const auto& x) {
-                    const Numbers a = x[0].template to_vector<double>();
-                    double total = 0;
-                    const std::size_t labels[] = {2, 0, 2};
-                    for (std::size_t i = 0; i < 3; ++i) {
-                      double sum = 0;
-                      for (std::size_t c = 0; c < 4; ++c) sum += std::exp(a[i * 4 + c]);
-                      total -= std::log(std::exp(a[i * 4 + labels[i]]) / sum);
-                    }
-                    return full({}, total / 3, float64);
-                  }});
-  rows.push_back({"cross_entropy", "one class", [](const Vars& v) { return cross_entropy(v[0], whole({0, 0}, v[0])); }, {some({2, 1})},
-                  [](const auto&) { return zeros({}, float64); }});
-  for (const Shape& shape : {Shape{}, Shape{2, 3}})
-    rows.push_back({"mse", "", [t = some(shape)](const Vars& v) { return mse(v[0], t.to(v[0].value().device())); }, {some(shape)}});
+  using Labels = std::vector<std::int64_t>;
+  for (const auto& [labels, weights] : {std::pair{Labels{2, 0, 2}, Numbers{1, 1, 1, 1}}, {{0, 0}, {1}}, {{1, 0, 3, 3, 1}, {0.5, 2, 0, 3}}, {{1}, {3, 1}}})
+    for (double smoothing : {0.0, 0.1, 1.0}) {
+      const Shape shape{static_cast<std::int64_t>(labels.size()), static_cast<std::int64_t>(weights.size())};
+      const Tensor w = max(from({shape[1]}, weights)).item() == 1 ? Tensor() : from({shape[1]}, weights);
+      rows.push_back({"cross_entropy", "", [=, labels = labels](const Vars& v) {
+                        return cross_entropy(v[0], whole(labels, v[0]), {.label_smoothing = smoothing, .class_weights = beside(w, v[0])});
+                      },
+                      {some(shape)}, [=, labels = labels, weights = weights](const auto& x) { return full({}, naive_cross_entropy(x[0], labels, smoothing, weights), float64); }});
+    }
+  using F = Var (*)(const Var&, const Tensor&);
+  const std::tuple<const char*, F, double (*)(double, double)> losses[] = {
+      {"mse", mse, [](double y, double t) { return (y - t) * (y - t); }},
+      {"l1", l1, [](double y, double t) { return std::abs(y - t); }},
+      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t); }, [](double y, double t) { return std::abs(y - t) <= 1 ? (y - t) * (y - t) / 2 : std::abs(y - t) - 0.5; }},
+      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t, {.delta = 0.4}); },
+       [](double y, double t) { return std::abs(y - t) <= 0.4 ? (y - t) * (y - t) / 2 : 0.4 * (std::abs(y - t) - 0.2); }},
+      {"binary_cross_entropy_with_logits", binary_cross_entropy_with_logits,
+       [](double y, double t) { return -t * std::log(1 / (1 + std::exp(-y))) - (1 - t) * std::log(1 / (1 + std::exp(y))); }}};
+  for (const auto& [op, f, formula] : losses)
+    for (const Shape& shape : {Shape{}, Shape{2, 3}, Shape{1, 1}})
+      for (const Tensor& target : {some(shape, 0, 1), zeros(shape, float64), ones(shape, float64)})
+        rows.push_back({op, "", [=, f = f](const Vars& v) { return f(v[0], beside(target, v[0])); }, {some(shape)},
+                        [=, formula = formula](const auto& x) { return mean(each(x[0], target, formula)); }});
 }
 
 /// Images, windows, strides, paddings and dilations: even windows, strides over the window's size, one entry, a batch of one.
@@ -242,6 +296,8 @@ const std::vector<Row>& table() {
     add_pointwise(all);
     add_reductions(all);
     add_matmul(all);
+    add_factorisations(all);
+    add_triangles(all);
     add_movements(all);
     add_losses(all);
     add_images(all);

@@ -187,6 +187,22 @@ TEST_CASE("cholesky and solve_lower undo what products did", "[ops]") {
   CHECK_THAT(error_of([&] { cholesky(full({2, 2}, NAN, float64)); }), Contains("matrix 0 of 1 is not at column 0"));
 }
 
+TEST_CASE("solve undoes what products did, and names the matrix and the column that are singular", "[ops]") {
+  Random random{11};
+  for (const Shape& batch : {Shape{}, Shape{3}, Shape{2, 2}, Shape{0}})
+    for (std::int64_t n : {1, 2, 7, 40}) {
+      Shape square = batch, columns = batch;
+      square.push_back(n), square.push_back(n), columns.push_back(n), columns.push_back(3);
+      const Tensor a = flip(random_tensor(random, square) + 8 * eye(n, float64), -1), b = random_tensor(random, columns);  // pivots off the diagonal
+      CHECK(max_difference(matmul(a, solve(a, b)), b) < 1e-10);
+      CHECK(max_difference(solve(a.to(float32), b.to(float32)), solve(a, b).to(float32)) < 1e-3);
+    }
+  const Tensor singular = stack({eye(3, float64), from({3, 3}, {1., 2., 0., 2., 4., 1., 3., 6., 5.})}), b = ones({2, 3, 1}, float64);
+  CHECK(error_of([&] { solve(singular, b); }) == "solve: the matrix must not be singular; matrix 1 of 2 has no pivot in column 1");
+  CHECK(error_of([&] { solve(zeros({1, 1}), ones({1, 1})); }) == "solve: the matrix must not be singular; matrix 0 of 1 has no pivot in column 0");
+  CHECK(std::isnan(solve(full({1, 1}, NAN, float64), ones({1, 1}, float64)).item()));
+}
+
 // ---- sizes and threads --------------------------------------------------------------------------------------------
 
 TEST_CASE("large tensors give what their small parts give", "[ops]") {
@@ -226,7 +242,10 @@ TEST_CASE("results are the same bit for bit with one thread and with two", "[ops
                                matmul(a, b), matmul(a, b, {.transpose_a = true}), matmul(a, b, {.transpose_b = true}), matmul(a, b, {true, true}),
                                matmul(wide, narrow), matmul(wide, slice(narrow, 0, 0, 1)), transpose(million), concat({million, million}, 1),
                                gather(million, 1, permutation(fresh, 1000)), uniform(fresh, {100'000}), normal(fresh, {100'000}, 0, 1, float64),
-                               cholesky(matmul(wide, wide, {.transpose_b = true}) + 1.0 * eye(40, float64))};
+                               cholesky(matmul(wide, wide, {.transpose_b = true}) + 1.0 * eye(40, float64)),
+                               solve(slice(wide, 2, 0, 40), wide), var(million, {0}), norm(million), norm(million, {0}), logsumexp(million), logsumexp(million, 0),
+                               cumsum(million, 0), cumsum(million, 1), flip(million, 1), pad(million, {{1, 2}, {3, 0}}), repeat(tall, {2, 2}), tril(million), gelu(million),
+                               cross_entropy(million, argmax(million)).value()};
   };
   std::vector<std::vector<Tensor>> results;
   for (int count : {1, 2, 3}) {
@@ -243,4 +262,7 @@ TEST_CASE("results are the same bit for bit with one thread and with two", "[ops
 TEST_CASE("a sum of a million floats is exact to float's last digit", "[ops]") {
   CHECK(sum(full({1'000'000}, 0.1)).item() == Approx(static_cast<double>(0.1f) * 1e6).epsilon(1e-7));
   CHECK(mean(full({1000, 1000}, 0.1)).item() == static_cast<double>(0.1f));
+  CHECK(cumsum(full({1'000'000}, 0.1), 0)(999'999) == Approx(static_cast<double>(0.1f) * 1e6).epsilon(1e-7));
+  CHECK(norm(full({1'000'000}, 0.1)).item() == Approx(static_cast<double>(0.1f) * 1e3).epsilon(1e-7));
+  CHECK(var(arange(0, 1'000'000)).item() == Approx(1e6 * (1e6 + 1) / 12).epsilon(1e-6));
 }

@@ -81,7 +81,7 @@ std::size_t size_of(Stored kind) {
   return dispatch(kind, [](auto raw) { return sizeof raw; });
 }
 
-DType dtype_of_stored(Stored kind) {
+DType dtype_for(Stored kind) {
   return dispatch(kind, [](auto raw) { return dtype_of<Value<decltype(raw)>>; });
 }
 
@@ -105,7 +105,7 @@ Shape shape_within(const std::string& where, std::span<const std::uint64_t> size
 }
 
 Tensor decode(const std::string& where, std::string_view bytes, const Shape& shape, Stored kind, DType dtype, std::endian order) {
-  check(is_floating(dtype) || !is_floating(dtype_of_stored(kind)), where, ": holds floating-point numbers (ask for float32 or float64); got int64");
+  check(is_floating(dtype) || !is_floating(dtype_for(kind)), where, ": holds floating-point numbers (ask for float32 or float64); got int64");
   check(bytes.size() == static_cast<std::size_t>(shape.numel()) * size_of(kind), where, ": ", shape, " takes ",
         static_cast<std::size_t>(shape.numel()) * size_of(kind), " bytes of data; got ", bytes.size());
   Buffer out(static_cast<std::size_t>(shape.numel()) * size_of(dtype), Device::cpu);

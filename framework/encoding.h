@@ -15,7 +15,7 @@ enum class Stored : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, b
 
 std::size_t size_of(Stored);
 /// The dtype that holds every value of a kind: float64 for f64, float32 for f32, f16 and bf16, int64 for the others.
-DType dtype_of_stored(Stored);
+DType dtype_for(Stored);
 
 /// The shape of `sizes`. Error, in the name of `where`, unless it has at most eight axes and its numbers fit into the
 /// `available` bytes of the file: to be asked before memory is taken for them.

@@ -48,6 +48,29 @@ void check_png(std::string_view rest, const std::string& file) {
   }
 }
 
+/// A JPEG is segments: 255, a marker, mostly a length and content; after the marker of a scan (218) come data, in which 255
+/// stands before 0 or a restart's marker only. stb_image before 2.28 writes beyond its tables for a Huffman table (196) of
+/// more than 256 codes. This follows it through the segments, and lets pass what it refuses itself.
+void check_jpeg(std::string_view rest, const std::string& file) {
+  const auto byte = [&](std::size_t at) { return at < rest.size() ? static_cast<unsigned char>(rest[at]) : 0; };
+  while (true) {
+    rest.remove_prefix(std::min(rest.find('\xff'), rest.size()));
+    rest.remove_prefix(std::min(rest.find_first_not_of('\xff'), rest.size()));
+    const int marker = byte(0), length = byte(1) << 8 | byte(2);
+    if (rest.empty() || marker == 217) return;  // the end
+    rest.remove_prefix(1);
+    if (marker == 0 || (marker >= 208 && marker <= 216)) continue;  // has no length
+    std::size_t at = 2;
+    while (marker == 196 && at < static_cast<std::size_t>(length)) {  // several tables: kind, the number of codes of each length, codes
+      int codes = 0;
+      for (std::size_t i = 1; i <= 16; ++i) codes += byte(at + i);
+      check(codes <= 256, file, ": damaged JPEG; a Huffman table has at most 256 codes, got ", codes);
+      at += 17 + static_cast<std::size_t>(codes);
+    }
+    rest.remove_prefix(std::min(static_cast<std::size_t>(length), rest.size()));
+  }
+}
+
 /// What stb_image reads from; it notes when more was wanted than there is.
 struct Source {
   std::string_view rest;
@@ -75,7 +98,7 @@ constexpr stbi_io_callbacks callbacks{
 Tensor parse_image(std::string_view content, const std::string& file) {
   const bool png = content.starts_with("\x89PNG\r\n\x1a\n");
   check(png || content.starts_with("\xff\xd8"), file, ": neither a PNG nor a JPEG; it begins otherwise");
-  if (png) check_png(content, file);
+  png ? check_png(content, file) : check_jpeg(content, file);
   int width = 0, height = 0, stored = 0;
   Source header{content};
   const bool known = stbi_info_from_callbacks(&callbacks, &header, &width, &height, &stored);

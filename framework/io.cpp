@@ -52,7 +52,7 @@ Entry read_entry(const std::string& where, const json& entry, std::string_view d
         " bytes of data (is it truncated?)");
   const std::uint64_t bytes = static_cast<std::uint64_t>(shape.numel()) * size_of(kind->second);
   check(end - begin == bytes, where, ": ", kind->first, shape, " takes ", bytes, " bytes; data_offsets give ", end - begin);
-  return {decode(where, data.substr(begin, bytes), shape, kind->second, dtype_of_stored(kind->second)), {begin, end}};
+  return {decode(where, data.substr(begin, bytes), shape, kind->second, dtype_for(kind->second)), {begin, end}};
 }
 
 }  // namespace

@@ -130,7 +130,7 @@ Tensor parse_npy(std::string_view content, const std::string& file) {
         ": dtype must be f8, f4, i8, i4, i2, i1, u1 or b1 (convert with astype before saving); got '", header.descr->substr(0, 40), "'");
   if (*header.fortran_order) std::reverse(header.shape->begin(), header.shape->end());
   const Shape shape = shape_within(file, *header.shape, kind->second, data.size());
-  Tensor x = decode(file, data, shape, kind->second, dtype_of_stored(kind->second), order == '>' ? std::endian::big : std::endian::little);
+  Tensor x = decode(file, data, shape, kind->second, dtype_for(kind->second), order == '>' ? std::endian::big : std::endian::little);
   if (*header.fortran_order)
     for (int axis = 0; axis < x.rank() / 2; ++axis) x = transpose(x, axis, x.rank() - 1 - axis);
   return x;

@@ -292,6 +292,10 @@ TEST_CASE("a damaged picture is refused with its fault", "[files]") {
   CHECK(image_fault(with_header({0, 0, 0, 40, 0, 0, 0, 31, 8, 2, 0, 0, 0})) == "damaged (not enough pixels)");
   CHECK(image_fault(with_header({0, 0, 0, 0, 0, 0, 0, 30, 8, 2, 0, 0, 0})) == "damaged; its size cannot be read");
 
+  damaged = jpeg;
+  damaged[jpeg.find("\xff\xc4") + 5 + 15] = '\xff';  // the codes of 16 bits in the first Huffman table
+  CHECK_THAT(image_fault(damaged), Contains("damaged JPEG; a Huffman table has at most 256 codes, got "));
+
   Random random{4};
   for (int trial = 0; trial < 1000; ++trial) {  // no flip of bytes crashes the reader
     std::string wild = jpeg;

@@ -1,9 +1,13 @@
 // A libFuzzer target, built by `make fuzz-files`: every reader gets the same bytes as a file's content, so that the
 // corpus, and what breaks something, are files as they are. Either an Error comes out, which names the file, or tensors
-// no larger than the bytes allow; a table of whole numbers has in int64 the same ones as in float64. It begins from a
+// no larger than the bytes allow (a picture: 2^26 pixels); a table of whole numbers has in int64 the same ones as in float64. It begins from a
 // file of each format, which it writes itself.
 #include "framework/files.h"
 #include "framework/io.h"
+
+#define STB_IMAGE_WRITE_STATIC
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#include <stb/stb_image_write.h>
 
 #include <cstdlib>
 #include <iostream>
@@ -47,10 +51,21 @@ void check_table(std::string_view content, const CSVOptions& options) {
   for (std::size_t i = 0; i < n.size(); ++i) demand(x[i] == static_cast<double>(n[i]), "the same numbers");
 }
 
+/// A header after its length, as npy (2 bytes) and safetensors (8) have it.
+std::string with_length(std::size_t bytes, const std::string& header) {
+  std::string out(bytes, '\0');
+  out[0] = static_cast<char>(header.size());
+  return out + header;
+}
+
 const std::string seeds[] = {
     "a,b\n1,2\n-3.5e-2,\" 4 \"\n", "1;2\r\n\r\n;nan\r\n", "\xef\xbb\xbf\"x\"\"y\",\"\n\"\n9007199254740993,-inf",
     std::string("\0\0\x08\x01\0\0\0\x03\x01\x02\xff", 11), std::string("\0\0\x0d\x02\0\0\0\x01\0\0\0\x02\x3f\x80\0\0\x40\0\0\0", 20), std::string("\0\0\x0b\x01\0\0\0\x01\xff\xfe", 10),
-    std::string("\x1f\x8b\x08\0\0\0\0\0\x02\xff\x63\x60\xe0\x60\x64\x60\x60\x60\x66\x64\xfa\x0f\0\xbc\x5b\xb6\x10\x0b\0\0\0", 31)};
+    std::string("\x1f\x8b\x08\0\0\0\0\0\x02\xff\x63\x60\xe0\x60\x64\x60\x60\x60\x66\x64\xfa\x0f\0\xbc\x5b\xb6\x10\x0b\0\0\0", 31),
+    std::string("\x93NUMPY\x01\0", 8) + with_length(2, "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 2)}") + "abcd",
+    std::string("\x93NUMPY\x02\0", 8) + with_length(4, "{\"shape\": (), 'descr': '>i2', 'fortran_order': False, }\n") + "ab",
+    with_length(8, R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}})") + "abcd",
+    with_length(8, R"({"a":{"dtype":"BOOL","shape":[],"data_offsets":[0,1]},"b":{"dtype":"I8","shape":[1,1],"data_offsets":[1,2]}})") + "ab"};
 
 }  // namespace
 
@@ -62,6 +77,11 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
   const NamedTensors tensors{{"weight", ones({2, 3})}, {"bias", zeros({2}, float64)}, {"count", full({}, -1, int64)}, {"none", zeros({0, 2})}};
   save_safetensors(corpus / "seed.safetensors", tensors, {{"key", "value"}});
   for (const auto& [name, x] : tensors) save_npy(corpus / ("seed_" + name + ".npy"), x);
+  save_png(corpus / "seed.png", full({3, 8, 8}, 0.5));
+  std::string jpeg;
+  const auto append = [](void* to, void* data, int size) { static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size)); };
+  stbi_write_jpg_to_func(append, &jpeg, 8, 8, 3, std::string(3 * 64, 'x').data(), 90);
+  write_file(corpus / "seed.jpg", jpeg);
   return 0;
 }
 
@@ -72,6 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   demand(numbers <= size, "no more numbers than bytes");
   check_size(tried([&] { return parse_npy(content, "the file"); }), size);
   for (DType dtype : {float32, int64}) check_size(tried([&] { return parse_idx(content, "the file", dtype); }), 1100 * size);
+  tried([&] { return parse_image(content, "the file"); });
   check_table(content, {.header = true, .missing_as_nan = true, .dtype = float64});
   check_table(content, {.separator = ';', .dtype = float64});
   return 0;

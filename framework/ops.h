@@ -81,9 +81,11 @@ struct Variance {
   double correction = 1;  // 1: of a sample; 0: of all there is
 };
 /// Sum of (x - mean)^2 / (count - correction), floating; an error where the correction is not below the count.
-Tensor var(const Tensor& x, const Axes& axes = {}, Variance options = {}); Var var(const Var& x, const Axes& axes = {}, Variance options = {});
+Tensor var(const Tensor& x, const Axes& axes = {}, Variance options = {});
+Var var(const Var& x, const Axes& axes = {}, Variance options = {});
 /// (Sum of x^2)^1/2, floating, overflowing only where the result does; gradient 0 at 0.
-Tensor norm(const Tensor& x, const Axes& axes = {}, Reduce options = {}); Var norm(const Var& x, const Axes& axes = {}, Reduce options = {});
+Tensor norm(const Tensor& x, const Axes& axes = {}, Reduce options = {});
+Var norm(const Var& x, const Axes& axes = {}, Reduce options = {});
 /// The first index of the largest element along an axis, which drops out of the shape; NaN counts as the largest. int64
 Tensor argmax(const Tensor& x, int axis = -1);
 

@@ -28,14 +28,16 @@ TEST_CASE("cross entropy weighs classes and smooths labels as PyTorch does", "[l
         Approx((0.7 * (3 * c + a) + 2 * 0.1 * (a + 2 * b + 3 * c)) / 4));
   const auto loss = [&](const Var& v) { return cross_entropy(v, labels({1, 0}), {.label_smoothing = 0.3, .class_weights = w}); };
   CHECK(gradient(loss, x).dtype() == float64);
-  CHECK(max_difference(gradient([&](const Var& v) { return cross_entropy(v, labels({1, 0}), {.label_smoothing = 0.3, .class_weights = w.to(float32)}); },
-                                x.to(float32)).to(float64), gradient(loss, x)) < 1e-7);
+  const auto single = [&](const Var& v) { return cross_entropy(v, labels({1, 0}), {.label_smoothing = 0.3, .class_weights = w.to(float32)}); };
+  CHECK(max_difference(gradient(single, x.to(float32)).to(float64), gradient(loss, x)) < 1e-7);
   CHECK(max_difference(sum(gradient(loss, x), {1}), zeros({2}, float64)) < 1e-15);  // each row's adds up to 0
 }
 
 TEST_CASE("cross entropy bears masked classes, large logits, and says NaN when it is given one", "[loss]") {
   const Tensor masked = from({1, 3}, {-infinity, 1., 1.});
-  const auto at = [](std::int64_t label, CrossEntropy options = {}) { return [=](const Var& x) { return cross_entropy(x, labels({label}), options); }; };
+  const auto at = [](std::int64_t label, CrossEntropy options = {}) {
+    return [=](const Var& x) { return cross_entropy(x, labels({label}), options); };
+  };
   CHECK(at(1)(masked).item() == Approx(std::log(2)));
   CHECK(max_difference(gradient(at(2), masked), from({1, 3}, {0., 0.5, -0.5})) < 1e-15);
   CHECK(at(0)(masked).item() == infinity);
@@ -97,12 +99,15 @@ TEST_CASE("losses refuse what does not go together", "[loss][errors]") {
   CHECK(error_of([&] { cross_entropy(x, labels({0, -1})); }) == "cross_entropy: a label must lie in [0, 3); got -1");
   CHECK(error_of([&] { huber(x, x, {.delta = 0}); }) == "huber: delta must be positive and finite; got 0");
   using F = Var (*)(const Var&, const Tensor&);
-  for (const auto& [op, loss] : std::vector<std::pair<std::string, F>>{{"mse", mse}, {"l1", l1}, {"huber", [](const Var& v, const Tensor& t) { return huber(v, t); }},
-                                                                      {"binary_cross_entropy_with_logits", binary_cross_entropy_with_logits}}) {
+  const std::pair<std::string, F> losses[] = {{"mse", mse}, {"l1", l1}, {"huber", [](const Var& v, const Tensor& t) { return huber(v, t); }},
+                                              {"binary_cross_entropy_with_logits", binary_cross_entropy_with_logits}};
+  const std::string dtypes = ": dtypes must agree (convert one with to(float32)); got float32 and float64";
+  const std::string floating = ": needs float32 or float64 (convert with to(float32)); got int64";
+  for (const auto& [op, loss] : losses) {
     CHECK(error_of([&, loss = loss] { loss(x, ones({3})); }) == op + ": shapes must agree; got [2, 3] and [3]");
-    CHECK(error_of([&, loss = loss] { loss(x, ones({2, 3}, float64)); }) == op + ": dtypes must agree (convert one with to(float32)); got float32 and float64");
+    CHECK(error_of([&, loss = loss] { loss(x, ones({2, 3}, float64)); }) == op + dtypes);
     CHECK(error_of([&, loss = loss] { loss(zeros({0, 3}), zeros({0, 3})); }) == op + ": needs at least one element; got [0, 3]");
-    CHECK(error_of([&, loss = loss] { loss(ones({2}, int64), ones({2}, int64)); }) == op + ": needs float32 or float64 (convert with to(float32)); got int64");
+    CHECK(error_of([&, loss = loss] { loss(ones({2}, int64), ones({2}, int64)); }) == op + floating);
     CHECK_THAT(error_of([&, loss = loss] { loss(x, Tensor()); }), Contains(op + ": an operand is absent"));
   }
 }

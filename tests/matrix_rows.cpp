@@ -20,14 +20,22 @@ void add_matmul(std::vector<Row>& rows) {
 
 void add_factorisations(std::vector<Row>& rows) {
   const auto identity_like = [](const Var& x) { return Var(beside(eye(x.size(-1), float64), x)); };
-  for (const auto& [a, b] : {std::pair{Shape{3, 3}, Shape{3, 2}}, {{1, 1}, {1, 1}}, {{2, 4, 4}, {2, 4, 1}}, {{0, 2, 2}, {0, 2, 3}}, {{2, 0, 0}, {2, 0, 1}}, {{2, 2}, {2, 0}}}) {
-    rows.push_back({"cholesky", "of products", [=](const Vars& v) { return cholesky(matmul(v[0], v[0], {.transpose_b = true}) + identity_like(v[0])); }, {some(a)}});
-    rows.push_back({"cholesky", "of sums", [=](const Vars& v) { return cholesky(v[0] + transpose(v[0]) + 20.0 * identity_like(v[0])); }, {some(a)}});
+  const std::pair<Shape, Shape> systems[] = {{{3, 3}, {3, 2}}, {{1, 1}, {1, 1}}, {{2, 4, 4}, {2, 4, 1}}, {{0, 2, 2}, {0, 2, 3}},
+                                             {{2, 0, 0}, {2, 0, 1}}, {{2, 2}, {2, 0}}};
+  for (const auto& [a, b] : systems) {
+    rows.push_back({"cholesky", "of products",
+                    [=](const Vars& v) { return cholesky(matmul(v[0], v[0], {.transpose_b = true}) + identity_like(v[0])); }, {some(a)}});
+    rows.push_back({"cholesky", "of sums",
+                    [=](const Vars& v) { return cholesky(v[0] + transpose(v[0]) + 20.0 * identity_like(v[0])); }, {some(a)}});
     for (bool transpose : {false, true})
-      rows.push_back({"solve_lower", transpose ? "transposed" : "", [=](const Vars& v) { return solve_lower(v[0], v[1], {transpose}); }, {some(a, 1, 2), some(b)}});
-    rows.push_back({"solve_lower", "one constant", [l = some(a, 1, 2)](const Vars& v) { return solve_lower(beside(l, v[0]), v[0]); }, {some(b)}});
-    rows.push_back({"solve", "with pivots off the diagonal", [=](const Vars& v) { return solve(flip(v[0] + 5.0 * identity_like(v[0]), -2), v[1]); }, {some(a), some(b)}});
-    rows.push_back({"solve", "one constant", [=, b = some(b)](const Vars& v) { return solve(v[0] + 5.0 * identity_like(v[0]), beside(b, v[0])); }, {some(a)}});
+      rows.push_back({"solve_lower", transpose ? "transposed" : "",
+                      [=](const Vars& v) { return solve_lower(v[0], v[1], {transpose}); }, {some(a, 1, 2), some(b)}});
+    rows.push_back({"solve_lower", "one constant",
+                    [l = some(a, 1, 2)](const Vars& v) { return solve_lower(beside(l, v[0]), v[0]); }, {some(b)}});
+    rows.push_back({"solve", "with pivots off the diagonal",
+                    [=](const Vars& v) { return solve(flip(v[0] + 5.0 * identity_like(v[0]), -2), v[1]); }, {some(a), some(b)}});
+    rows.push_back({"solve", "one constant",
+                    [=, b = some(b)](const Vars& v) { return solve(v[0] + 5.0 * identity_like(v[0]), beside(b, v[0])); }, {some(a)}});
   }
   for (const auto& [a, b] : {std::pair{Shape{3}, Shape{2}}, {{1}, {1}}, {{2, 3}, {2, 4}}, {{2, 1, 3}, {4, 2}}, {{0}, {3}}})
     rows.push_back({"mul", "outer", [](const Vars& v) { return outer(v[0], v[1]); }, {some(a), some(b)}, [](const auto& x) {
@@ -45,7 +53,8 @@ void add_triangles(std::vector<Row>& rows) {
                       return x[0].reshape(column) * eye(x[0].size(-1), float64);
                     }});
   for (const Shape& shape : {Shape{3, 3}, Shape{1, 1}, Shape{2, 4, 4}, Shape{0, 0}, Shape{0, 2, 2}})
-    rows.push_back({"diagonal", "", [](const Vars& v) { return diagonal(v[0]); }, {some(shape)}, [](const auto& x) { return sum(x[0] * eye(x[0].size(-1), float64), {-1}); }});
+    rows.push_back({"diagonal", "", [](const Vars& v) { return diagonal(v[0]); }, {some(shape)},
+                    [](const auto& x) { return sum(x[0] * eye(x[0].size(-1), float64), {-1}); }});
   for (const Shape& shape : {Shape{3, 4}, Shape{2, 4, 3}, Shape{1, 1}, Shape{2, 0}, Shape{0, 2}})
     for (std::int64_t k : {0, 1, -2, 9, -9}) {
       const auto kept = [=](const Tensor& x, bool lower) {

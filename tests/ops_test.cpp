@@ -55,7 +55,9 @@ void add_pointwise(std::vector<Row>& rows) {
   unary(rows, "sub", [](const Var& x) { return 2.0 - (x - 1.0); }, [](double x) { return 3 - x; });
   unary(rows, "mul", [](const Var& x) { return 2.0 * x * 3.0; }, [](double x) { return 6 * x; });
   unary(rows, "div", [](const Var& x) { return 2.0 / (x / 3.0); }, [](double x) { return 6 / x; }, 0.5, 3);
-  for (const auto& [mask, a, b] : {std::tuple{Shape{}, Shape{}, Shape{}}, {{2, 3}, {2, 3}, {2, 3}}, {{3}, {2, 3}, {}}, {{2, 1}, {}, {1, 3}}, {{4, 1}, {2, 1, 5}, {5}}, {{0, 1}, {3}, {1, 1}}}) {
+  const std::tuple<Shape, Shape, Shape> choices[] = {{{}, {}, {}}, {{2, 3}, {2, 3}, {2, 3}}, {{3}, {2, 3}, {}}, {{2, 1}, {}, {1, 3}},
+                                                     {{4, 1}, {2, 1, 5}, {5}}, {{0, 1}, {3}, {1, 1}}};
+  for (const auto& [mask, a, b] : choices) {
     const Tensor chosen = greater(some(mask), zeros(mask, float64));
     rows.push_back({"where", "", [=](const Vars& v) { return where(beside(chosen, v[0]), v[0], v[1]); }, {some(a), some(b)},
                     [=](const auto& x) { return chosen * x[0] + (1 - chosen) * x[1]; }});
@@ -77,13 +79,14 @@ void add_reductions(std::vector<Row>& rows) {
   for (const auto& [shape, axes] : cases)
     for (double correction : {0.0, 0.5, 1.0})
       if (shape.rank() > 0 || correction < 1)  // a single number has no variance of a sample
-        rows.push_back({"var", "", [=, axes = axes](const Vars& v) { return var(v[0], axes, {.keepdims = correction == 0, .correction = correction}); }, {some(shape)},
+        rows.push_back({"var", "", [=, axes = axes](const Vars& v) { return var(v[0], axes, {correction == 0, correction}); }, {some(shape)},
                         [=, axes = axes](const auto& x) {
-                          const Tensor y = x[0] - mean(x[0], axes, {.keepdims = true}), squares = sum(y * y, axes, {.keepdims = correction == 0});
+                          const Tensor y = x[0] - mean(x[0], axes, {.keepdims = true}), squares = sum(y * y, axes, {correction == 0});
                           return squares.numel() ? squares / (static_cast<double>(x[0].numel() / squares.numel()) - correction) : squares;
                         }});
   for (const Shape& shape : {Shape{4}, Shape{2, 3}, Shape{0}})
-    rows.push_back({"norm", "by its formula", [](const Vars& v) { return norm(v[0], {-1}); }, {some(shape)}, [](const auto& x) { return sqrt(sum(x[0] * x[0], {-1})); }});
+    rows.push_back({"norm", "by its formula", [](const Vars& v) { return norm(v[0], {-1}); }, {some(shape)},
+                    [](const auto& x) { return sqrt(sum(x[0] * x[0], {-1})); }});
   rows.push_back({"sum", "of no elements", [](const Vars& v) { return sum(v[0], {1}); }, {zeros({3, 0}, float64)},
                   [](const auto&) { return zeros({3}, float64); }});
   for (const Shape& shape : {Shape{5}, Shape{3, 4}, Shape{2, 1, 3}, Shape{2, 1}, Shape{0, 3}}) {
@@ -96,12 +99,14 @@ void add_reductions(std::vector<Row>& rows) {
                       return log(e / sum(e, {-1}, {.keepdims = true}));
                     }});
   }
-  for (const auto& [shape, axis] : std::initializer_list<std::pair<Shape, int>>{{{5}, 0}, {{1}, -1}, {{2, 3, 4}, -1}, {{2, 3, 4}, 1}, {{2, 3, 17}, 0}, {{0, 3}, 0}, {{3, 0}, 0}}) {
+  const std::pair<Shape, int> lines[] = {{{5}, 0}, {{1}, -1}, {{2, 3, 4}, -1}, {{2, 3, 4}, 1}, {{2, 3, 17}, 0}, {{0, 3}, 0}, {{3, 0}, 0}};
+  for (const auto& [shape, axis] : lines) {
     rows.push_back({"logsumexp", "", [axis = axis](const Vars& v) { return logsumexp(v[0], axis); }, {some(shape)},
                     [axis = axis](const auto& x) { return log(sum(exp(x[0]), {axis})); }});
     rows.push_back({"cumsum", "", [axis = axis](const Vars& v) { return cumsum(v[0], axis); }, {some(shape)}, [axis = axis](const auto& x) {
                       Tensor total = zeros(slice(x[0], axis, 0, 0).shape(), float64);  // of parts of 0, 1, 2, ... entries
-                      for (std::int64_t k = 1; k <= x[0].size(axis); ++k) total = concat({total, sum(slice(x[0], axis, 0, k), {axis}, {.keepdims = true})}, axis);
+                      for (std::int64_t k = 1; k <= x[0].size(axis); ++k)
+                        total = concat({total, sum(slice(x[0], axis, 0, k), {axis}, {.keepdims = true})}, axis);
                       return total;
                     }});
   }
@@ -121,13 +126,15 @@ void add_movements(std::vector<Row>& rows) {
                       return gather(x[0], axis, from({x[0].size(axis)}, backwards));
                     }});
   rows.push_back({"flip", "empty", [](const Vars& v) { return flip(v[0], 1); }, {some({2, 0})}});
-  for (const auto& [shape, pads] : std::initializer_list<std::pair<Shape, std::vector<Pad>>>{
-           {{}, {}}, {{3}, {{2, 1}}}, {{2, 3}, {{0, 0}, {1, 2}}}, {{2, 1, 3}, {{1, 0}, {2, 2}, {0, 1}}}, {{2, 3}, {{1, -1}, {-1, 0}}}, {{3}, {{-2, -1}}},
-           {{3}, {{-5, 9}}}, {{3}, {{9, -5}}}, {{0, 2}, {{1, 1}, {0, 1}}}, {{2, 0}, {{0, 0}, {2, 0}}}, {{2, 2}, {{}, {.after = 1}}}})
+  const std::pair<Shape, std::vector<Pad>> frames[] = {
+      {{}, {}}, {{3}, {{2, 1}}}, {{2, 3}, {{0, 0}, {1, 2}}}, {{2, 1, 3}, {{1, 0}, {2, 2}, {0, 1}}}, {{2, 3}, {{1, -1}, {-1, 0}}},
+      {{3}, {{-2, -1}}}, {{3}, {{-5, 9}}}, {{3}, {{9, -5}}}, {{0, 2}, {{1, 1}, {0, 1}}}, {{2, 0}, {{0, 0}, {2, 0}}}, {{2, 2}, {{}, {.after = 1}}}};
+  for (const auto& [shape, pads] : frames)
     for (double value : {0.0, -1.5})
-      rows.push_back({"pad", "", [pads = pads, value](const Vars& v) { return pad(v[0], pads, value); }, {some(shape)}, [pads = pads, value](const auto& x) {
+      rows.push_back({"pad", "", [pads = pads, value](const Vars& v) { return pad(v[0], pads, value); }, {some(shape)},
+                      [pads = pads, value](const auto& x) {
                         Shape larger = x[0].shape();
-                        for (int d = 0; d < larger.rank(); ++d) larger[d] += pads[static_cast<std::size_t>(d)].before + pads[static_cast<std::size_t>(d)].after;
+                        for (std::size_t d = 0; d < pads.size(); ++d) larger[static_cast<int>(d)] += pads[d].before + pads[d].after;
                         const Numbers in = x[0].template to_vector<double>();
                         return build(larger, float64, [&](std::vector<std::int64_t> at) {
                           for (std::size_t d = 0; d < at.size(); ++d)
@@ -135,13 +142,17 @@ void add_movements(std::vector<Row>& rows) {
                           return in[place(x[0].shape(), at)];
                         });
                       }});
-  for (const auto& [shape, times] : std::initializer_list<std::pair<Shape, std::vector<std::int64_t>>>{
-           {{}, {}}, {{3}, {2}}, {{2, 3}, {1, 3}}, {{2, 1, 3}, {2, 3, 2}}, {{2, 3}, {2, 0}}, {{0, 2}, {3, 2}}, {{2, 1, 1, 2, 1, 1}, {1, 2, 1, 2, 1, 2}}})
+  const std::pair<Shape, std::vector<std::int64_t>> tiles[] = {
+      {{}, {}}, {{3}, {2}}, {{2, 3}, {1, 3}}, {{2, 1, 3}, {2, 3, 2}}, {{2, 3}, {2, 0}}, {{0, 2}, {3, 2}}, {{2, 1, 1, 2, 1, 1}, {1, 2, 1, 2, 1, 2}}};
+  for (const auto& [shape, times] : tiles)
     rows.push_back({"repeat", "", [times = times](const Vars& v) { return repeat(v[0], times); }, {some(shape)}, [times = times](const auto& x) {
-                      Tensor y = x[0];
-                      for (std::size_t d = 0; d < times.size(); ++d)
-                        y = times[d] ? concat(std::vector<Tensor>(static_cast<std::size_t>(times[d]), y), static_cast<int>(d)) : slice(y, static_cast<int>(d), 0, 0);
-                      return y;
+                      Shape larger = x[0].shape();
+                      for (std::size_t d = 0; d < times.size(); ++d) larger[static_cast<int>(d)] *= times[d];
+                      const Numbers in = x[0].template to_vector<double>();
+                      return build(larger, float64, [&](std::vector<std::int64_t> at) {
+                        for (std::size_t d = 0; d < at.size(); ++d) at[d] %= x[0].size(static_cast<int>(d));
+                        return in[place(x[0].shape(), at)];
+                      });
                     }});
   for (const auto& [axis, start, stop] : {std::tuple{0, 0, 2}, {1, 1, 3}, {-1, -3, -1}, {2, 2, 2}, {1, -1, 3}})
     rows.push_back({"slice", "", [axis = axis, start = start, stop = stop](const Vars& v) { return slice(v[0], axis, start, stop); }, {some({2, 3, 4})}});
@@ -175,24 +186,28 @@ double naive_cross_entropy(const Tensor& logits, const std::vector<std::int64_t>
   return total / weight;
 }
 
+double naive_huber(double e, double delta) { return std::abs(e) <= delta ? e * e / 2 : delta * (std::abs(e) - delta / 2); }
+
 void add_losses(std::vector<Row>& rows) {
   using Labels = std::vector<std::int64_t>;
-  for (const auto& [labels, weights] : {std::pair{Labels{2, 0, 2}, Numbers{1, 1, 1, 1}}, {{0, 0}, {1}}, {{1, 0, 3, 3, 1}, {0.5, 2, 0, 3}}, {{1}, {3, 1}}})
+  const std::pair<Labels, Numbers> cases[] = {{{2, 0, 2}, {1, 1, 1, 1}}, {{0, 0}, {1}}, {{1, 0, 3, 3, 1}, {0.5, 2, 0, 3}}, {{1}, {3, 1}}};
+  for (const auto& [labels, weights] : cases)
     for (double smoothing : {0.0, 0.1, 1.0}) {
       const Shape shape{static_cast<std::int64_t>(labels.size()), static_cast<std::int64_t>(weights.size())};
       const Tensor w = max(from({shape[1]}, weights)).item() == 1 ? Tensor() : from({shape[1]}, weights);
       rows.push_back({"cross_entropy", "", [=, labels = labels](const Vars& v) {
                         return cross_entropy(v[0], whole(labels, v[0]), {.label_smoothing = smoothing, .class_weights = beside(w, v[0])});
                       },
-                      {some(shape)}, [=, labels = labels, weights = weights](const auto& x) { return full({}, naive_cross_entropy(x[0], labels, smoothing, weights), float64); }});
+                      {some(shape)}, [=, labels = labels, weights = weights](const auto& x) {
+                        return full({}, naive_cross_entropy(x[0], labels, smoothing, weights), float64);
+                      }});
     }
   using F = Var (*)(const Var&, const Tensor&);
   const std::tuple<const char*, F, double (*)(double, double)> losses[] = {
       {"mse", mse, [](double y, double t) { return (y - t) * (y - t); }},
       {"l1", l1, [](double y, double t) { return std::abs(y - t); }},
-      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t); }, [](double y, double t) { return std::abs(y - t) <= 1 ? (y - t) * (y - t) / 2 : std::abs(y - t) - 0.5; }},
-      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t, {.delta = 0.4}); },
-       [](double y, double t) { return std::abs(y - t) <= 0.4 ? (y - t) * (y - t) / 2 : 0.4 * (std::abs(y - t) - 0.2); }},
+      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t); }, [](double y, double t) { return naive_huber(y - t, 1); }},
+      {"huber", [](const Var& y, const Tensor& t) { return huber(y, t, {.delta = 0.4}); }, [](double y, double t) { return naive_huber(y - t, 0.4); }},
       {"binary_cross_entropy_with_logits", binary_cross_entropy_with_logits,
        [](double y, double t) { return -t * std::log(1 / (1 + std::exp(-y))) - (1 - t) * std::log(1 / (1 + std::exp(y))); }}};
   for (const auto& [op, f, formula] : losses)

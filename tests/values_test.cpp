@@ -193,13 +193,14 @@ TEST_CASE("solve undoes what products did, and names the matrix and the column t
     for (std::int64_t n : {1, 2, 7, 40}) {
       Shape square = batch, columns = batch;
       square.push_back(n), square.push_back(n), columns.push_back(n), columns.push_back(3);
-      const Tensor a = flip(random_tensor(random, square) + 8 * eye(n, float64), -1), b = random_tensor(random, columns);  // pivots off the diagonal
+      const Tensor b = random_tensor(random, columns);
+      const Tensor a = flip(random_tensor(random, square) + 8 * eye(n, float64), -1);  // pivots off the diagonal
       CHECK(max_difference(matmul(a, solve(a, b)), b) < 1e-10);
       CHECK(max_difference(solve(a.to(float32), b.to(float32)), solve(a, b).to(float32)) < 1e-3);
     }
   const Tensor singular = stack({eye(3, float64), from({3, 3}, {1., 2., 0., 2., 4., 1., 3., 6., 5.})}), b = ones({2, 3, 1}, float64);
   CHECK(error_of([&] { solve(singular, b); }) == "solve: the matrix must not be singular; matrix 1 of 2 has no pivot in column 1");
-  CHECK(error_of([&] { solve(zeros({1, 1}), ones({1, 1})); }) == "solve: the matrix must not be singular; matrix 0 of 1 has no pivot in column 0");
+  CHECK_THAT(error_of([&] { solve(zeros({1, 1}), ones({1, 1})); }), Contains("matrix 0 of 1 has no pivot in column 0"));
   CHECK(std::isnan(solve(full({1, 1}, NAN, float64), ones({1, 1}, float64)).item()));
 }
 
@@ -243,9 +244,9 @@ TEST_CASE("results are the same bit for bit with one thread and with two", "[ops
                                matmul(wide, narrow), matmul(wide, slice(narrow, 0, 0, 1)), transpose(million), concat({million, million}, 1),
                                gather(million, 1, permutation(fresh, 1000)), uniform(fresh, {100'000}), normal(fresh, {100'000}, 0, 1, float64),
                                cholesky(matmul(wide, wide, {.transpose_b = true}) + 1.0 * eye(40, float64)),
-                               solve(slice(wide, 2, 0, 40), wide), var(million, {0}), norm(million), norm(million, {0}), logsumexp(million), logsumexp(million, 0),
-                               cumsum(million, 0), cumsum(million, 1), flip(million, 1), pad(million, {{1, 2}, {3, 0}}), repeat(tall, {2, 2}), tril(million), gelu(million),
-                               cross_entropy(million, argmax(million)).value()};
+                               solve(slice(wide, 2, 0, 40), wide), var(million, {0}), norm(million), norm(million, {0}), logsumexp(million),
+                               logsumexp(million, 0), cumsum(million, 0), cumsum(million, 1), flip(million, 1), pad(million, {{1, 2}, {3, 0}}),
+                               repeat(tall, {2, 2}), tril(million), gelu(million), cross_entropy(million, argmax(million)).value()};
   };
   std::vector<std::vector<Tensor>> results;
   for (int count : {1, 2, 3}) {

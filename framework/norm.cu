@@ -171,7 +171,7 @@ struct LayerNormGrad {
 
 }  // namespace
 
-BatchNorm batch_norm(const Var& x, const Var& w, const Var& b, double eps) {
+BatchStatistics batch_norm(const Var& x, const Var& w, const Var& b, double eps) {
   check_channels(x);
   check_norm("batch_norm", x, w, b, {x.size(1)});
   const double count = channels_of(x.value()).count();

@@ -217,12 +217,12 @@ Var avg_pool2d(const Var& x, Size2 window, const Pool2dOptions& options = {});
 // ---- norm.cu ------------------------------------------------------------------------------------------------------
 
 /// A normalised batch, and the statistics it was normalised by.
-struct BatchNorm {
+struct BatchStatistics {
   Var y;
   Tensor mean, variance;  // [C], over the batch; the variance over N
 };
 /// y = (x - mean) / sqrt(variance + eps) w + b, channel by channel.  x [B, C, ...], w and b [C]. Ioffe and Szegedy 2015.
-BatchNorm batch_norm(const Var& x, const Var& w, const Var& b, double eps = 1e-5);
+BatchStatistics batch_norm(const Var& x, const Var& w, const Var& b, double eps = 1e-5);
 /// The same with given statistics [C], as in evaluation.
 Var batch_norm(const Var& x, const Var& w, const Var& b, const Tensor& mean, const Tensor& variance, double eps = 1e-5);
 /// The same over the last axes, those of w and b, of each example. Ba et al. 2016.

@@ -36,6 +36,18 @@ struct Tanh : Module {
 struct Sigmoid : Module {
   Var operator()(const Var& x) const { return sigmoid(x); }
 };
+/// x, or slope x below 0.
+struct LeakyReLU : Module {
+  double slope;
+  explicit LeakyReLU(double slope_ = 0.01) : slope(slope_) {}
+  Var operator()(const Var& x) const { return leaky_relu(x, slope); }
+};
+struct GELU : Module {
+  Var operator()(const Var& x) const { return gelu(x); }
+};
+struct Softplus : Module {
+  Var operator()(const Var& x) const { return softplus(x); }
+};
 /// Along the last axis.
 struct Softmax : Module {
   Var operator()(const Var& x) const { return softmax(x); }

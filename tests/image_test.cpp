@@ -81,7 +81,7 @@ TEST_CASE("max_pool2d gives the gradient to the first of equal entries, and lets
 
 TEST_CASE("batch_norm gives the statistics of the batch, exact for large means", "[ops][norm]") {
   const Tensor x = some({64, 3, 5, 5}, float32) + 10000.0;
-  const BatchNorm out = batch_norm(x, ones({3}), zeros({3}));
+  const BatchStatistics out = batch_norm(x, ones({3}), zeros({3}));
   const Tensor exact = x.to(float64), m = mean(exact, {0, 2, 3});
   const Tensor d = exact - m.reshape({3, 1, 1});
   CHECK(max_difference(out.mean, m.to(float32)) == 0);

@@ -34,17 +34,6 @@ const std::string& seeded(const Settings& settings) {
   return settings.model;
 }
 
-void put(NamedTensors& all, const std::string& prefix, const NamedTensors& tensors) {
-  for (const auto& [name, tensor] : tensors) all[prefix + name] = tensor;
-}
-
-NamedTensors take(const NamedTensors& all, const std::string& prefix) {
-  NamedTensors out;
-  for (const auto& [name, tensor] : all)
-    if (name.starts_with(prefix)) out[name.substr(prefix.size())] = tensor;
-  return out;
-}
-
 [[noreturn]] void refuse(const std::filesystem::path& checkpoint, const std::string& reason) {
   throw Usage("--resume: " + checkpoint.string() + ": " + reason + "; give an undamaged last.safetensors, or start a new run without --resume");
 }
@@ -69,17 +58,6 @@ Data make_data(const Settings& settings) {
 }
 
 // ---- checkpoints -----------------------------------------------------------------------------------------------
-
-Files::Files(std::filesystem::path folder) : folder_(std::move(folder)) {
-  for (int number = 1; number == 1 || std::filesystem::exists(old_); ++number) old_ = folder_ / ("old." + std::to_string(number));
-}
-
-const std::filesystem::path& Files::claim(const std::filesystem::path& file) {
-  if (!claimed_.insert(file).second || !std::filesystem::exists(file)) return file;
-  if (std::filesystem::create_directory(old_)) std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
-  std::filesystem::rename(file, old_ / file.filename());
-  return file;
-}
 
 Run::Run(const Settings& settings_)
     : settings(settings_), data(make_data(settings)), network(seeded(settings), settings.eps), adam(network.parameters(), {.lr = settings.lr}),
@@ -135,8 +113,9 @@ void Run::restore(const Checkpoint& saved) try {
   log = Log(log.path(), metadata.at("metrics"));
   std::error_code error;
   if (!std::filesystem::equivalent(settings.resume.parent_path() / ".", settings.out / ".", error)) return;
-  files.keep({settings.file("last", ".safetensors")});
-  if (best.epoch) files.keep({settings.file("model", ".safetensors"), settings.file("boards", ".png"), log.path()});
+  files.keep(settings.file("last", ".safetensors"));
+  if (best.epoch == 0) return;
+  for (const auto& file : {settings.file("model", ".safetensors"), settings.file("boards", ".png"), log.path()}) files.keep(file);
 } catch (const Error& error) {
   refuse(settings.resume, error.what());
 } catch (const std::exception&) {  // a part is missing, or not what it should be

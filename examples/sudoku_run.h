@@ -4,9 +4,7 @@
 #include "examples/sudoku.h"
 #include "examples/sudoku_model.h"
 #include "examples/sudoku_settings.h"
-#include "framework/train.h"
-
-#include <set>
+#include "framework/fit.h"
 
 namespace sudoku {
 
@@ -42,21 +40,6 @@ struct Best {
   NamedTensors parameters;
 };
 
-/// The files that a run writes into its folder. What another run left there moves aside first, to the first of old.1,
-/// old.2, ... that is free, so that no run is lost to the next.
-class Files {
- public:
-  explicit Files(std::filesystem::path folder);
-  /// The file, to be written.
-  const std::filesystem::path& claim(const std::filesystem::path& file);
-  /// Files that the run wrote before it was resumed.
-  void keep(std::initializer_list<std::filesystem::path> files) { claimed_.insert(files); }
-
- private:
-  std::filesystem::path folder_, old_;
-  std::set<std::filesystem::path> claimed_;
-};
-
 class Run {
  public:
   /// From the start, or as --resume's checkpoint left it.
@@ -69,7 +52,7 @@ class Run {
   Position at;
   Best best;
   Log log;
-  Files files;
+  RunFiles files;
 
   Score evaluate(const Dataset& data) const;
   /// Ends an epoch: judges it on the validation and test puzzles, keeps the best, writes record and checkpoint.

@@ -23,8 +23,6 @@ const std::filesystem::path& RunFiles::claim(const std::filesystem::path& file) 
   return file;
 }
 
-double rounded_seconds(double seconds) { return std::round(seconds * 1000) / 1000; }
-
 namespace {
 
 using json = nlohmann::ordered_json;
@@ -32,19 +30,8 @@ using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-void add(json& record, const Fields& fields) {
-  for (const auto& [name, value] : fields) std::visit([&, &name = name](const auto& x) { record[name] = x; }, value);
-}
-
-void put(NamedTensors& all, const std::string& prefix, const NamedTensors& tensors) {
-  for (const auto& [name, tensor] : tensors) all[prefix + name] = tensor;
-}
-
-NamedTensors take(const NamedTensors& all, const std::string& prefix) {
-  NamedTensors out;
-  for (const auto& [name, tensor] : all)
-    if (name.starts_with(prefix)) out[name.substr(prefix.size())] = tensor;
-  return out;
+void add(json& record, const Metrics& metrics) {
+  for (const auto& [name, value] : metrics) std::visit([&, &name = name](const auto& x) { record[name] = x; }, value);
 }
 
 /// A run under way.
@@ -122,7 +109,7 @@ class Run {
     json record{{"event", "epoch"}};
     add(record, what_.describe);
     record["epoch"] = epoch_.number, record["loss"] = epoch_.loss;
-    add(record, judgement.fields);
+    add(record, judgement.metrics);
     record["best_epoch"] = best_epoch_, record[what_.unit + "_per_second"] = std::round(pace_of_training);
     write(record);
     const std::int64_t next = epoch_.number + 1;
@@ -138,14 +125,18 @@ class Run {
     write_file(what_.files.claim(file("metrics", ".csv")), csv());
   }
 
-  /// The records of the epochs as a table.
+  std::vector<json> epochs() const {
+    std::vector<json> out;
+    std::istringstream in(log_.lines());
+    for (std::string line; std::getline(in, line);)
+      if (json record = json::parse(line); record.at("event") == "epoch") out.push_back(std::move(record));
+    return out;
+  }
+  /// Their records as a table.
   std::string csv() const {
     std::ostringstream out;
-    std::istringstream in(log_.lines());
     bool first = true;
-    for (std::string line; std::getline(in, line);) {
-      const json record = json::parse(line);
-      if (record.at("event") != "epoch") continue;
+    for (const json& record : epochs()) {
       const auto row = [&](const auto& text) {
         const char* between = "";
         for (const auto& [name, value] : record.items())
@@ -212,15 +203,12 @@ class Run {
   }
 
   void draw() const {
+    if (what_.plots.empty()) return;
     std::vector<Plot> plots = what_.plots;
-    std::istringstream in(log_.lines());
-    for (std::string line; std::getline(in, line);) {
-      const json record = json::parse(line);
+    for (const json& record : epochs())
       for (Plot& plot : plots)
         for (Curve& curve : plot.curves)
-          if (record.at("event") == "epoch" && record.contains(curve.name)) curve.y.push_back(record.at(curve.name));
-    }
-    if (plots.empty()) return;
+          if (record.contains(curve.name)) curve.y.push_back(record.at(curve.name));
     if (const std::string reason = draw_plots(what_.files.claim(file("curves", ".png")), plots); !reason.empty()) std::cout << reason << "\n";
   }
 
@@ -233,7 +221,7 @@ class Run {
         json record{{"event", "final"}};
         add(record, what_.describe);
         if (what_.finish) add(record, what_.finish());
-        record["train_seconds"] = rounded_seconds(seconds_);
+        record["train_seconds"] = std::round(seconds_ * 1000) / 1000;
         write(record);
       }
       draw();

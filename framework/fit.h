@@ -12,11 +12,11 @@
 namespace optnet {
 
 /// A number or a text under its name: what records are made of.
-struct Field {
+struct Metric {
   std::string name;
   std::variant<std::int64_t, double, std::string> value;
 };
-using Fields = std::vector<Field>;
+using Metrics = std::vector<Metric>;
 
 /// What an epoch has seen so far: sums over its examples.
 struct Epoch {
@@ -28,7 +28,7 @@ struct Epoch {
 /// How good the parameters are after an epoch.
 struct Judgement {
   std::vector<double> score;  // the smallest is kept as the best, compared from the first number on
-  Fields fields;              // for the record
+  Metrics metrics;              // for the record
   std::string text;           // for the line of progress
 };
 
@@ -62,7 +62,7 @@ struct Fit {
   /// After each epoch. If empty, the epoch's loss is the score.
   std::function<Judgement(const Epoch& epoch)> judge = {};
   /// After the last: fields of the final record, by the best parameters, which are then in place.
-  std::function<Fields()> finish = {};
+  std::function<Metrics()> finish = {};
 
   // What is shown and kept, and where.
   RunFiles& files;
@@ -70,7 +70,7 @@ struct Fit {
   std::string suffix = "";               // "last" + suffix + ".safetensors": models that share a folder have their own
   std::filesystem::path resume = {};     // a last.safetensors to go on from
   std::string unit = "examples";         // how progress calls them
-  Fields describe = {};                  // at the beginning of every record: the model's name, the seed
+  Metrics describe = {};                  // at the beginning of every record: the model's name, the seed
   /// Pictures of the run: each curve is named after a number of the epochs' records. None: no picture.
   std::vector<Plot> plots = {{"Loss in training", "epoch", "loss", true, {{"loss", {}}}}};
   /// What fixes a run: kept in both checkpoints. A checkpoint of another one is refused.
@@ -98,8 +98,5 @@ struct Diverged : Error {
 struct BadCheckpoint : Error {
   using Error::Error;
 };
-
-/// Seconds to a millisecond, as records hold them.
-double rounded_seconds(double seconds);
 
 }  // namespace optnet

@@ -170,6 +170,17 @@ void write_file(const std::filesystem::path& path, const std::function<bool(cons
   }
 }
 
+void put(NamedTensors& all, const std::string& prefix, const NamedTensors& tensors) {
+  for (const auto& [name, tensor] : tensors) all[prefix + name] = tensor;
+}
+
+NamedTensors take(const NamedTensors& all, const std::string& prefix) {
+  NamedTensors out;
+  for (const auto& [name, tensor] : all)
+    if (name.starts_with(prefix)) out[name.substr(prefix.size())] = tensor;
+  return out;
+}
+
 void write_file(const std::filesystem::path& path, std::string_view content) {
   write_file(path, [&](const std::string& temporary) {
     std::ofstream out(temporary, std::ios::binary);

@@ -32,6 +32,10 @@ NamedTensors values(const std::vector<NamedParam>& params);
 /// leaves all of them untouched.
 void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors);
 
+/// A checkpoint may hold several sets of tensors, each under a prefix such as "model.": adds one, and takes one out again.
+void put(NamedTensors& all, const std::string& prefix, const NamedTensors& tensors);
+NamedTensors take(const NamedTensors& all, const std::string& prefix);
+
 /// Writes a whole file by way of a temporary name beside it. Throws Error, and leaves an old file as it was.
 void write_file(const std::filesystem::path& path, std::string_view content);
 /// The same for a writer that wants a file's name: `write` is given the temporary one and returns success.

@@ -6,14 +6,6 @@
 namespace optnet {
 namespace {
 
-struct Extent {
-  std::int64_t outer = 1, count = 1, inner = 1;
-  Extent(const Shape& shape, int axis) : count(shape[axis]) {
-    for (int d = 0; d < axis; ++d) outer *= shape[d];
-    for (int d = axis + 1; d < shape.rank(); ++d) inner *= shape[d];
-  }
-};
-
 Shape with_size(Shape shape, int axis, std::int64_t size) {
   shape[axis] = size;
   return shape;
@@ -205,9 +197,9 @@ Var slice(const Var& x, int axis, std::int64_t start, std::int64_t stop) {
   return record("slice", y, Wrt{x, [shape = x.shape(), axis, start](const Tensor& dy) {  // zeros around dy
                   const int at = shape.axis(axis, "slice");
                   const std::int64_t from = start < 0 ? start + shape[at] : start, to = from + dy.size(at);
-                  const Tensor before = zeros(with_size(shape, at, from), dy.dtype(), dy.device());
-                  const Tensor after = zeros(with_size(shape, at, shape[at] - to), dy.dtype(), dy.device());
-                  return concat({before, dy, after}, at);
+                  std::vector<Pad> around(static_cast<std::size_t>(shape.rank()));
+                  around[static_cast<std::size_t>(at)] = {from, shape[at] - to};
+                  return pad(dy, around);
                 }});
 }
 

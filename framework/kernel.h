@@ -54,6 +54,23 @@ void parallel_for(Device device, std::int64_t n, std::int64_t work, const F& f) 
   for (std::int64_t i = 0; i < n; ++i) f(i);
 }
 
+/// A tensor as [outer, count, inner] around an axis, or around several neighbouring ones that were counted together.
+struct Extent {
+  std::int64_t outer = 1, count = 1, inner = 1;
+  Extent() = default;
+  Extent(std::int64_t o, std::int64_t c, std::int64_t i) : outer(o), count(c), inner(i) {}
+  Extent(const Shape& shape, int axis) : count(shape[axis]) {
+    for (int d = 0; d < axis; ++d) outer *= shape[d];
+    for (int d = axis + 1; d < shape.rank(); ++d) inner *= shape[d];
+  }
+};
+inline Shape without(const Shape& shape, int axis) {
+  Shape out;
+  for (int d = 0; d < shape.rank(); ++d)
+    if (d != axis) out.push_back(shape[d]);
+  return out;
+}
+
 // ---- elementwise, with broadcasting --------------------------------------------------------------------------
 
 /// How N operands are walked together under broadcasting: as `rows` runs of `inner` elements, in which an
@@ -167,43 +184,27 @@ Tensor map_as(const F& f, const Shape& shape, const Tensor& first, const X&... r
   return Tensor(shape, dtype_of<T>, std::move(y));
 }
 
-/// f elementwise over one, two or three tensors of one dtype, with NumPy's broadcasting.
-template <class F>
-Tensor map(const char* op, const F& f, const Tensor& x) {
-  check_operands(op, x);
-  return dispatch(x.dtype(), [&](auto t) { return map_as<decltype(t)>(f, x.shape(), x); });
+/// The shape to which the operands broadcast, after they have been checked.
+template <class... X>
+Shape common_shape(const char* op, const Tensor& first, const X&... rest) {
+  check_operands(op, first);
+  (check_operands(op, first, rest), ...);
+  Shape shape = first.shape();
+  ((shape = broadcast(shape, rest.shape(), op)), ...);
+  return shape;
 }
-template <class F>
-Tensor map(const char* op, const F& f, const Tensor& a, const Tensor& b) {
-  check_operands(op, a, b);
-  const Shape shape = broadcast(a.shape(), b.shape(), op);
-  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b); });
-}
-template <class F>
-Tensor map(const char* op, const F& f, const Tensor& a, const Tensor& b, const Tensor& c) {
-  check_operands(op, a, b);
-  check_operands(op, a, c);
-  const Shape shape = broadcast(broadcast(a.shape(), b.shape(), op), c.shape(), op);
-  return dispatch(a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b, c); });
+
+/// f elementwise over tensors of one dtype, with NumPy's broadcasting.
+template <class F, class... X>
+Tensor map(const char* op, const F& f, const Tensor& first, const X&... rest) {
+  const Shape shape = common_shape(op, first, rest...);
+  return dispatch(first.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, first, rest...); });
 }
 /// The same where f exists on floating-point numbers only.
-template <class F>
-Tensor map_floating(const char* op, const F& f, const Tensor& x) {
-  check_operands(op, x);
-  return dispatch_floating(op, x.dtype(), [&](auto t) { return map_as<decltype(t)>(f, x.shape(), x); });
-}
-template <class F>
-Tensor map_floating(const char* op, const F& f, const Tensor& a, const Tensor& b) {
-  check_operands(op, a, b);
-  const Shape shape = broadcast(a.shape(), b.shape(), op);
-  return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b); });
-}
-template <class F>
-Tensor map_floating(const char* op, const F& f, const Tensor& a, const Tensor& b, const Tensor& c) {
-  check_operands(op, a, b);
-  check_operands(op, a, c);
-  const Shape shape = broadcast(broadcast(a.shape(), b.shape(), op), c.shape(), op);
-  return dispatch_floating(op, a.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, a, b, c); });
+template <class F, class... X>
+Tensor map_floating(const char* op, const F& f, const Tensor& first, const X&... rest) {
+  const Shape shape = common_shape(op, first, rest...);
+  return dispatch_floating(op, first.dtype(), [&](auto t) { return map_as<decltype(t)>(f, shape, first, rest...); });
 }
 
 }  // namespace optnet

@@ -85,10 +85,6 @@ struct ReduceColumns {
   }
 };
 
-struct Extent {
-  std::int64_t outer = 1, count = 1, inner = 1;
-};
-
 /// out[outer, chunks, inner] = R over each chunk of the reduced axis of x [outer, count, inner].
 template <class R, class A, class T, class Out>
 void reduce_chunks(Device device, const T* x, Out* out, const Extent& e, std::int64_t chunk, std::int64_t chunks) {
@@ -308,16 +304,12 @@ Tensor argmax(const Tensor& x, int axis) {
   check_operands("argmax", x);
   const int at = x.shape().axis(axis, "argmax");
   check(x.size(at) > 0, "argmax: needs at least one element along axis ", axis, "; got ", x.shape());
-  Shape shape;
-  std::int64_t inner = 1;
-  for (int d = 0; d < x.rank(); ++d)
-    if (d != at) shape.push_back(x.size(d));
-  for (int d = at + 1; d < x.rank(); ++d) inner *= x.size(d);
+  const Shape shape = without(x.shape(), at);
   Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(std::int64_t), x.device());
   dispatch(x.dtype(), [&](auto t) {
     using T = decltype(t);
     parallel_for(x.device(), shape.numel(), x.numel(),
-                 ArgMax<T>{x.data<T>(), static_cast<std::int64_t*>(out.data()), x.size(at), inner});
+                 ArgMax<T>{x.data<T>(), static_cast<std::int64_t*>(out.data()), x.size(at), Extent(x.shape(), at).inner});
   });
   return Tensor(shape, int64, std::move(out));
 }

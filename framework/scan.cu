@@ -28,15 +28,12 @@ struct Scan {
 
 Tensor scan(const Tensor& x, int axis, bool reverse) {
   check_operands("cumsum", x);
-  const int at = x.shape().axis(axis, "cumsum");
-  std::int64_t outer = 1, inner = 1;
-  for (int d = 0; d < at; ++d) outer *= x.size(d);
-  for (int d = at + 1; d < x.rank(); ++d) inner *= x.size(d);
+  const Extent e(x.shape(), x.shape().axis(axis, "cumsum"));
   return dispatch(x.dtype(), [&](auto t) {
     using T = decltype(t);
     Buffer y(static_cast<std::size_t>(x.numel()) * sizeof(T), x.device());
-    const std::int64_t tiles = (inner + Scan<T>::width - 1) / Scan<T>::width;
-    parallel_for(x.device(), outer * tiles, x.numel(), Scan<T>{x.data<T>(), static_cast<T*>(y.data()), x.size(at), inner, tiles, reverse});
+    const std::int64_t tiles = (e.inner + Scan<T>::width - 1) / Scan<T>::width;
+    parallel_for(x.device(), e.outer * tiles, x.numel(), Scan<T>{x.data<T>(), static_cast<T*>(y.data()), e.count, e.inner, tiles, reverse});
     return Tensor(x.shape(), x.dtype(), std::move(y));
   });
 }

@@ -83,15 +83,11 @@ Var softmax(const Var& x) {
 Tensor logsumexp(const Tensor& x, int axis) {
   check_operands("logsumexp", x);
   const int at = x.shape().axis(axis, "logsumexp");
-  Shape shape;
-  std::int64_t inner = 1;
-  for (int d = 0; d < x.rank(); ++d)
-    if (d != at) shape.push_back(x.size(d));
-  for (int d = at + 1; d < x.rank(); ++d) inner *= x.size(d);
+  const Shape shape = without(x.shape(), at);
   return dispatch_floating("logsumexp", x.dtype(), [&](auto t) {
     using T = decltype(t);
     Buffer out(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
-    parallel_for(x.device(), shape.numel(), 8 * x.numel(), LogSumExp<T>{x.data<T>(), static_cast<T*>(out.data()), x.size(at), inner});
+    parallel_for(x.device(), shape.numel(), 8 * x.numel(), LogSumExp<T>{x.data<T>(), static_cast<T*>(out.data()), x.size(at), Extent(x.shape(), at).inner});
     return Tensor(shape, x.dtype(), std::move(out));
   });
 }

@@ -8,6 +8,7 @@
 #include <omp.h>
 
 #include <limits>
+#include <optional>
 
 namespace optnet {
 namespace {
@@ -105,62 +106,81 @@ struct FillChannels {
   }
 };
 
-/// A convolution of one image x [channels, ...] to y [out, ...] by w [out, depth], and its two transposes.
+/// A convolution of one image x [channels, ...] to y [out, ...] by w [out, depth], and its two transposes. Each is asked for one
+/// of them only; strides of 1 on the CPU are left to conv_direct.h.
 template <class T>
-struct Convolution {
-  Device device;
-  Sliding at;
-  std::int64_t out;
+class Convolution {
+ public:
+  using Of = typename DirectConvolution<T>::Of;
+  Convolution(const Tensor& weight, const Sliding& sliding, Of of) : device_(weight.device()), at_(sliding), out_(weight.size(0)), w_(weight.data<T>()) {
+    if (device_ == Device::cpu && at_.stride[0] == 1 && at_.stride[1] == 1) direct_.emplace(at_, out_, w_, of);
+  }
 
-  std::int64_t depth() const { return at.channels * at.window(); }
+  std::int64_t in_step() const { return at_.channels * at_.in_size(); }  // from image to image
+  std::int64_t out_step() const { return out_ * at_.out_size(); }
+  /// Numbers of memory that a call needs.
+  std::int64_t memory_size() const { return direct_ ? direct_->memory_size() : plain() ? 0 : depth() * band_rows() * at_.out_width; }
+
+  /// y = w columns(x) + bias
+  void value(const T* x, const T* bias, T* memory, T* y) const {
+    if (direct_) return direct_->run(x, bias, memory, y);
+    if (bias) parallel_for(device_, out_, out_step(), FillChannels<T>{bias, y, at_.out_size()});
+    each_band([&](Band band, std::int64_t first, std::int64_t size) {
+      gemm({.m = out_, .n = size, .k = depth(), .ld_c = at_.out_size(), .accumulate = bias != nullptr}, w_, columns_of(x, band, memory), y + first);
+    });
+  }
+  /// dx = columns'(w' dy)
+  void input_gradient(const T* dy, T* memory, T* dx) const {
+    if (direct_) return direct_->run(dy, nullptr, memory, dx);
+    if (plain()) return gemm({.m = depth(), .n = at_.out_size(), .k = out_, .transpose_a = true}, w_, dy, dx);
+    parallel_for(device_, at_.channels, in_step(), FillChannels<T>{nullptr, dx, at_.in_size()});
+    each_band([&](Band band, std::int64_t first, std::int64_t size) {
+      gemm({.m = depth(), .n = size, .k = out_, .transpose_a = true, .ld_b = at_.out_size()}, w_, dy + first, memory);
+      parallel_for(device_, at_.channels * at_.height, depth() * size, Col2im<T>{memory, dx, at_, band});
+    });
+  }
+  /// dw = 0
+  void clear(T* dw) const { parallel_for(device_, out_, out_ * depth(), FillChannels<T>{nullptr, dw, depth()}); }
+  /// dw += dy columns(x)'
+  void add_weight_gradient(const T* x, const T* dy, T* memory, T* dw) const {
+    if (direct_) return direct_->add_weight_gradient(x, dy, memory, dw);
+    each_band([&](Band band, std::int64_t first, std::int64_t size) {
+      gemm({.m = out_, .n = depth(), .k = size, .transpose_b = true, .ld_a = at_.out_size(), .accumulate = true}, dy + first,
+           columns_of(x, band, memory), dw);
+    });
+  }
+
+ private:
+  std::int64_t depth() const { return at_.channels * at_.window(); }
   /// A window of one entry that visits all others: the image is its own columns.
   bool plain() const {
-    return at.window() == 1 && at.stride[0] == 1 && at.stride[1] == 1 && at.padding[0] == 0 && at.padding[1] == 0;
+    return at_.window() == 1 && at_.stride[0] == 1 && at_.stride[1] == 1 && at_.padding[0] == 0 && at_.padding[1] == 0;
   }
   std::int64_t band_rows() const {
     constexpr std::int64_t cached = 1 << 17;  // entries
-    return plain() ? at.out_height : std::clamp<std::int64_t>(cached / (depth() * at.out_width), 1, at.out_height);
+    return plain() ? at_.out_height : std::clamp<std::int64_t>(cached / (depth() * at_.out_width), 1, at_.out_height);
   }
-  std::int64_t columns_size() const { return plain() ? 0 : depth() * band_rows() * at.out_width; }
 
   /// run(band, its first entry in a channel of y, its entries)
   template <class Run>
   void each_band(const Run& run) const {
-    for (std::int64_t i = 0, rows = band_rows(); i < at.out_height; i += rows) {
-      const Band band{i, std::min(rows, at.out_height - i)};
-      run(band, i * at.out_width, band.rows * at.out_width);
+    for (std::int64_t i = 0, rows = band_rows(); i < at_.out_height; i += rows) {
+      const Band band{i, std::min(rows, at_.out_height - i)};
+      run(band, i * at_.out_width, band.rows * at_.out_width);
     }
   }
   const T* columns_of(const T* x, Band band, T* columns) const {
     if (plain()) return x;
-    parallel_for(device, depth() * band.rows, depth() * band.rows * at.out_width, Im2col<T>{x, columns, at, band});
+    parallel_for(device_, depth() * band.rows, depth() * band.rows * at_.out_width, Im2col<T>{x, columns, at_, band});
     return columns;
   }
-  void gemm(const Gemm& g, const T* a, const T* b, T* c) const { backend(device).gemm(dtype_of<T>, g, a, b, c); }
+  void gemm(const Gemm& g, const T* a, const T* b, T* c) const { backend(device_).gemm(dtype_of<T>, g, a, b, c); }
 
-  /// y = w columns(x) + bias
-  void value(const T* x, const T* w, const T* bias, T* columns, T* y) const {
-    if (bias) parallel_for(device, out, out * at.out_size(), FillChannels<T>{bias, y, at.out_size()});
-    each_band([&](Band band, std::int64_t first, std::int64_t size) {
-      gemm({.m = out, .n = size, .k = depth(), .ld_c = at.out_size(), .accumulate = bias != nullptr}, w, columns_of(x, band, columns), y + first);
-    });
-  }
-  /// dx = columns'(w' dy)
-  void input_gradient(const T* w, const T* dy, T* columns, T* dx) const {
-    if (plain()) return gemm({.m = depth(), .n = at.out_size(), .k = out, .transpose_a = true}, w, dy, dx);
-    parallel_for(device, at.channels, at.channels * at.in_size(), FillChannels<T>{nullptr, dx, at.in_size()});
-    each_band([&](Band band, std::int64_t first, std::int64_t size) {
-      gemm({.m = depth(), .n = size, .k = out, .transpose_a = true, .ld_b = at.out_size()}, w, dy + first, columns);
-      parallel_for(device, at.channels * at.height, depth() * size, Col2im<T>{columns, dx, at, band});
-    });
-  }
-  /// dw += dy columns(x)'
-  void add_weight_gradient(const T* x, const T* dy, T* columns, T* dw) const {
-    each_band([&](Band band, std::int64_t first, std::int64_t size) {
-      gemm({.m = out, .n = depth(), .k = size, .transpose_b = true, .ld_a = at.out_size(), .accumulate = true}, dy + first,
-           columns_of(x, band, columns), dw);
-    });
-  }
+  Device device_;
+  Sliding at_;
+  std::int64_t out_;
+  const T* w_;
+  std::optional<DirectConvolution<T>> direct_;
 };
 
 /// run(i, memory) for i = 0 ... count-1, shared out among threads, each with memory for `size` numbers.
@@ -173,52 +193,28 @@ void each_image(Device device, std::int64_t count, std::int64_t size, const Run&
   for (std::int64_t i = 0; i < count; ++i) run(i, own + omp_get_thread_num() * size);
 }
 
-/// Whether conv_direct.h does it.
-bool direct(Device device, const Sliding& at) { return device == Device::cpu && at.stride[0] == 1 && at.stride[1] == 1; }
-
-template <class T>
-Convolution<T> convolution(const Tensor& w, const Sliding& at) {
-  return {w.device(), at, w.size(0)};
-}
-
 Tensor conv2d_value(const Sliding& at, const Tensor& x, const Tensor& w, const Tensor& bias) {
   const Shape shape{x.size(0), w.size(0), at.out_height, at.out_width};
   return dispatch_floating("conv2d", x.dtype(), [&](auto t) {
     using T = decltype(t);
-    Buffer memory(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
-    const T *b = bias.defined() ? bias.data<T>() : nullptr, *in = x.data<T>();
-    T* y = static_cast<T*>(memory.data());
-    const std::int64_t in_step = at.channels * at.in_size(), out_step = w.size(0) * at.out_size();
-    if (direct(x.device(), at)) {
-      const DirectConvolution<T> conv(at, w.size(0), w.data<T>(), DirectConvolution<T>::Of::value);
-      each_image<T>(x.device(), x.size(0), conv.memory_size(), [&](std::int64_t i, T* own) { conv.run(in + i * in_step, b, own, y + i * out_step); });
-    } else {
-      const auto conv = convolution<T>(w, at);
-      each_image<T>(x.device(), x.size(0), conv.columns_size(), [&](std::int64_t i, T* own) {
-        conv.value(in + i * in_step, w.data<T>(), b, own, y + i * out_step);
-      });
-    }
-    return Tensor(shape, x.dtype(), std::move(memory));
+    Buffer y(static_cast<std::size_t>(shape.numel()) * sizeof(T), x.device());
+    const Convolution<T> conv(w, at, Convolution<T>::Of::value);
+    each_image<T>(x.device(), x.size(0), conv.memory_size(), [&](std::int64_t i, T* memory) {
+      conv.value(x.data<T>() + i * conv.in_step(), bias.defined() ? bias.data<T>() : nullptr, memory, static_cast<T*>(y.data()) + i * conv.out_step());
+    });
+    return Tensor(shape, x.dtype(), std::move(y));
   });
 }
 
 Tensor input_gradient(const Sliding& at, const Shape& shape, const Tensor& w, const Tensor& dy) {
   return dispatch_floating("conv2d", dy.dtype(), [&](auto t) {
     using T = decltype(t);
-    Buffer memory(static_cast<std::size_t>(shape.numel()) * sizeof(T), dy.device());
-    const T* out = dy.data<T>();
-    T* dx = static_cast<T*>(memory.data());
-    const std::int64_t in_step = at.channels * at.in_size(), out_step = w.size(0) * at.out_size();
-    if (direct(dy.device(), at)) {
-      const DirectConvolution<T> conv(at, w.size(0), w.data<T>(), DirectConvolution<T>::Of::input_gradient);
-      each_image<T>(dy.device(), shape[0], conv.memory_size(), [&](std::int64_t i, T* own) { conv.run(out + i * out_step, nullptr, own, dx + i * in_step); });
-    } else {
-      const auto conv = convolution<T>(w, at);
-      each_image<T>(dy.device(), shape[0], conv.columns_size(), [&](std::int64_t i, T* own) {
-        conv.input_gradient(w.data<T>(), out + i * out_step, own, dx + i * in_step);
-      });
-    }
-    return Tensor(shape, dy.dtype(), std::move(memory));
+    Buffer dx(static_cast<std::size_t>(shape.numel()) * sizeof(T), dy.device());
+    const Convolution<T> conv(w, at, Convolution<T>::Of::input_gradient);
+    each_image<T>(dy.device(), shape[0], conv.memory_size(), [&](std::int64_t i, T* memory) {
+      conv.input_gradient(dy.data<T>() + i * conv.out_step(), memory, static_cast<T*>(dx.data()) + i * conv.in_step());
+    });
+    return Tensor(shape, dy.dtype(), std::move(dx));
   });
 }
 
@@ -230,24 +226,15 @@ Tensor weight_gradient(const Sliding& at, const Tensor& x, const Tensor& w, cons
   for (std::int64_t size : w.shape()) shape.push_back(size);
   return dispatch_floating("conv2d", dy.dtype(), [&](auto t) {
     using T = decltype(t);
-    Buffer memory(static_cast<std::size_t>(shape.numel()) * sizeof(T), dy.device());
-    const auto conv = convolution<T>(w, at);
-    const T *in = x.data<T>(), *out = dy.data<T>();
-    const std::int64_t in_step = at.channels * at.in_size(), out_step = w.size(0) * at.out_size();
-    const auto each_group = [&](std::int64_t size, const auto& add) {
-      each_image<T>(dy.device(), groups, size, [&](std::int64_t g, T* own) {
-        T* dw = static_cast<T*>(memory.data()) + g * w.numel();
-        parallel_for(dy.device(), w.size(0), w.numel(), FillChannels<T>{nullptr, dw, conv.depth()});
-        for (std::int64_t i = g * batch / groups; i < (g + 1) * batch / groups; ++i) add(in + i * in_step, out + i * out_step, own, dw);
-      });
-    };
-    if (direct(dy.device(), at)) {
-      const DirectConvolution<T> own(at, w.size(0), w.data<T>(), DirectConvolution<T>::Of::value);
-      each_group(own.memory_size(), [&](const T* a, const T* b, T* m, T* dw) { own.add_weight_gradient(a, b, m, dw); });
-    } else {
-      each_group(conv.columns_size(), [&](const T* a, const T* b, T* m, T* dw) { conv.add_weight_gradient(a, b, m, dw); });
-    }
-    return sum(Tensor(shape, dy.dtype(), std::move(memory)), {0});
+    Buffer sums(static_cast<std::size_t>(shape.numel()) * sizeof(T), dy.device());
+    const Convolution<T> conv(w, at, Convolution<T>::Of::weight_gradient);
+    each_image<T>(dy.device(), groups, conv.memory_size(), [&](std::int64_t g, T* memory) {
+      T* dw = static_cast<T*>(sums.data()) + g * w.numel();
+      conv.clear(dw);
+      for (std::int64_t i = g * batch / groups; i < (g + 1) * batch / groups; ++i)
+        conv.add_weight_gradient(x.data<T>() + i * conv.in_step(), dy.data<T>() + i * conv.out_step(), memory, dw);
+    });
+    return sum(Tensor(shape, dy.dtype(), std::move(sums)), {0});
   });
 }
 
@@ -277,7 +264,7 @@ struct MaxPool {
           at_best += (k - at_best) & -larger;  // no branch, which would be guessed wrong
           best = plane[at_best];
         }
-      y[task * at.out_width + j] = plane[at_best];
+      y[task * at.out_width + j] = best;
       from[task * at.out_width + j] = static_cast<std::int32_t>(at_best);
     }
   }

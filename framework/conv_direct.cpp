@@ -109,8 +109,8 @@ template <class T>
 DirectConvolution<T>::DirectConvolution(const Sliding& at, std::int64_t out, const T* w, Of of)
     : channels_(at.channels), height_(at.height), width_(at.width), out_(out), out_height_(at.out_height), out_width_(at.out_width),
       padding_{at.padding[0], at.padding[1]} {
-  const bool value = of == Of::value;
-  if (!value) {
+  const bool turned = of == Of::input_gradient;
+  if (turned) {
     std::swap(channels_, out_), std::swap(height_, out_height_), std::swap(width_, out_width_);
     for (int axis : {0, 1}) padding_[axis] = at.dilation[axis] * ((axis ? at.columns : at.rows) - 1) - at.padding[axis];
   }
@@ -120,12 +120,13 @@ DirectConvolution<T>::DirectConvolution(const Sliding& at, std::int64_t out, con
     for (std::int64_t r = 0; r < at.rows; ++r)
       for (std::int64_t s = 0; s < at.columns; ++s)
         offsets_.push_back((c * framed_height_ + r * at.dilation[0]) * framed_width_ + s * at.dilation[1]);
+  if (of == Of::weight_gradient) return;  // needs no weights
   const auto depth = static_cast<std::int64_t>(offsets_.size()), window = at.window();
   weights_.resize(static_cast<std::size_t>((out_ + block - 1) / block * block * depth));
   for (std::int64_t o = 0; o < out_; ++o)
     for (std::int64_t k = 0; k < depth; ++k) {
-      const std::int64_t c = k / window, turned = window - 1 - k % window;
-      weights_[static_cast<std::size_t>((o / block * depth + k) * block + o % block)] = value ? w[o * depth + k] : w[(c * out_ + o) * window + turned];
+      const std::int64_t c = k / window, opposite = window - 1 - k % window;
+      weights_[static_cast<std::size_t>((o / block * depth + k) * block + o % block)] = turned ? w[(c * out_ + o) * window + opposite] : w[o * depth + k];
     }
 }
 

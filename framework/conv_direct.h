@@ -25,15 +25,15 @@ struct Sliding {
 template <class T>
 class DirectConvolution {
  public:
-  enum class Of { value, input_gradient };
-  /// `at` and `out` are those of the value in either case.
+  enum class Of { value, input_gradient, weight_gradient };
+  /// `at` and `out` are those of the value in every case.
   DirectConvolution(const Sliding& at, std::int64_t out, const T* w, Of of);
 
   /// Entries of memory that run() and add_weight_gradient() need.
   std::int64_t memory_size() const;
-  /// bias [out] or null.
+  /// Of value: y from x; of input_gradient: dx from dy. bias [out] or null.
   void run(const T* x, const T* bias, T* memory, T* y) const;
-  /// dw [out, depth] += dy times the rows of x: of Of::value only.
+  /// dw [out, depth] += dy times the rows of x: of weight_gradient.
   void add_weight_gradient(const T* x, const T* dy, T* memory, T* dw) const;
 
  private:

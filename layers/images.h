@@ -5,7 +5,8 @@
 
 namespace optnet {
 
-struct Conv2dLayer : Conv2dOptions {
+struct Conv2dLayerOptions {
+  Size2 stride = 1, padding = 0, dilation = 1;  // as in Conv2dOptions
   bool bias = true;
   DType dtype = float32;
 };
@@ -14,7 +15,7 @@ struct Conv2dLayer : Conv2dOptions {
 /// Initialised like PyTorch's: both uniform in +-1/sqrt(in times the window's entries), from default_random().
 class Conv2d : public Module {
  public:
-  Conv2d(std::int64_t in, std::int64_t out, Size2 window, const Conv2dLayer& options = {});
+  Conv2d(std::int64_t in, std::int64_t out, Size2 window, const Conv2dLayerOptions& options = {});
   Var operator()(const Var& x) const;
 
   Param weight, bias;

@@ -24,11 +24,11 @@ TEST_CASE("BatchNorm normalises by the batch in training, by running statistics 
 TEST_CASE("Conv2d, pooling and LayerNorm call their ops", "[layers][conv]") {
   Random random{4};
   const Tensor x = normal(random, {2, 3, 8, 8});
-  const Conv2d conv{3, 5, 3, {{.stride = 2, .padding = 1}}};
+  const Conv2d conv{3, 5, 3, {.stride = 2, .padding = 1}};
   CHECK(conv.weight.shape() == Shape{5, 3, 3, 3});
   CHECK(max(abs(conv.weight.value())).item() <= 1 / std::sqrt(27.0));
   CHECK(conv(x).shape() == Shape{2, 5, 4, 4});
-  CHECK(Conv2d(3, 5, {1, 2}, {{}, false}).parameters().size() == 1);
+  CHECK(Conv2d(3, 5, {1, 2}, {.bias = false}).parameters().size() == 1);
   CHECK(MaxPool2d(2)(x).shape() == Shape{2, 3, 4, 4});
   CHECK(AvgPool2d(3, {.stride = 1})(x).shape() == Shape{2, 3, 6, 6});
   const Tensor y = LayerNorm(Shape{8})(x).value();

@@ -1,18 +1,13 @@
 // The table of a module's layers.
 #include "layers/summary.h"
 
+#include "framework/train.h"
+
 #include <array>
 #include <set>
 
 namespace optnet {
 namespace {
-
-/// 1234567 as "1,234,567".
-std::string with_commas(std::int64_t number) {
-  std::string out = std::to_string(number);
-  for (std::size_t i = out.size(); i > 3; i -= 3) out.insert(i - 3, 1, ',');
-  return out;
-}
 
 std::string text_of(const std::optional<Shape>& shape) {
   if (!shape) return "-";
@@ -61,7 +56,7 @@ struct Summary::Table {
   /// A layer and all below it, whose names begin with `prefix`.
   void add(const std::string& name, const std::string& prefix, const Module::Child& layer) {
     const bool first = seen.insert(layer.state.get()).second;
-    rows.push_back({name, layer.type, text_of(layer.output), first ? with_commas(numel(layer.state->params)) : "shared"});
+    rows.push_back({name, layer.type, text_of(layer.output), first ? grouped(numel(layer.state->params)) : "shared"});
     for (const Module::Child& child : layer.state->children) add(prefix + child.name, prefix + child.name + ".", child);
   }
 
@@ -86,8 +81,8 @@ std::string Summary::of(const Module& net, const std::string& type, const std::f
   Table table;
   table.add("net", "", {"", type, net.state_, output});
   const auto params = net.parameters(), buffers = net.buffers();
-  return table.text() + "parameters: " + with_commas(numel(params)) + ", buffers: " + with_commas(numel(buffers)) +
-         ", bytes: " + with_commas(bytes(params) + bytes(buffers)) + '\n';
+  return table.text() + "parameters: " + grouped(numel(params)) + ", buffers: " + grouped(numel(buffers)) +
+         ", bytes: " + grouped(bytes(params) + bytes(buffers)) + '\n';
 }
 
 Tensor Summary::example(const Module& net, const Shape& shape) {

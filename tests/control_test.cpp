@@ -1,7 +1,7 @@
 // Problems that people bring to a QP solver: a chain of masses under control, a portfolio, a support vector machine, lasso and
 // isotonic regression. Each must satisfy (K2), and agree with an algorithm of its own where there is one.
+#include "tests/naive.h"
 #include "tests/random_qp.h"
-#include "tests/test.h"
 
 #include <algorithm>
 #include <numeric>
@@ -30,27 +30,6 @@ double largest_difference(const Values& a, const Values& b) {
   double largest = 0;
   for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
   return largest;
-}
-
-/// Pool adjacent violators: the non-decreasing sequence nearest to y.
-Values pooled(const Values& y) {
-  struct Block {
-    double sum;
-    std::size_t count;
-    double mean() const { return sum / static_cast<double>(count); }
-  };
-  std::vector<Block> blocks;
-  for (double value : y) {
-    blocks.push_back({value, 1});
-    while (blocks.size() > 1 && blocks[blocks.size() - 2].mean() >= blocks.back().mean()) {
-      const Block last = blocks.back();
-      blocks.pop_back();
-      blocks.back().sum += last.sum, blocks.back().count += last.count;
-    }
-  }
-  Values out;
-  for (const Block& block : blocks) out.insert(out.end(), block.count, block.mean());
-  return out;
 }
 
 /// Coordinate descent: argmin 1/2 |X w - y|^2 + penalty |w|_1. X [rows, n].

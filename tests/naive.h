@@ -109,3 +109,24 @@ inline Tensor naive_pool2d(const Tensor& x, Size2 window, const Pool2dOptions& o
         }
   return from(shape, y);
 }
+
+/// Pool adjacent violators: the non-decreasing sequence nearest to y.
+inline Numbers pooled(const Numbers& y) {
+  struct Block {
+    double sum;
+    std::size_t count;
+    double mean() const { return sum / static_cast<double>(count); }
+  };
+  std::vector<Block> blocks;
+  for (double value : y) {
+    blocks.push_back({value, 1});
+    while (blocks.size() > 1 && blocks[blocks.size() - 2].mean() >= blocks.back().mean()) {
+      const Block last = blocks.back();
+      blocks.pop_back();
+      blocks.back().sum += last.sum, blocks.back().count += last.count;
+    }
+  }
+  Numbers out;
+  for (const Block& block : blocks) out.insert(out.end(), block.count, block.mean());
+  return out;
+}

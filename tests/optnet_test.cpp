@@ -1,13 +1,11 @@
 // OptNet, and the layers that are quadratic programs by another name: values against algorithms of their own (sorting, pool
 // adjacent violators, coordinate descent), gradients against known Jacobians and central differences, ties included.
 #include "layers/projections.h"
-#include "tests/test.h"
+#include "tests/naive.h"
 
 #include <numeric>
 
 namespace {
-
-using Numbers = std::vector<double>;
 
 Tensor vec(const Numbers& numbers) { return from({static_cast<std::int64_t>(numbers.size())}, numbers); }
 
@@ -55,27 +53,6 @@ Numbers on_simplex(Numbers x, double total = 1) {
   const double tau = threshold(x, total);
   for (double& v : x) v = std::max(v - tau, 0.0);
   return x;
-}
-
-/// Pool adjacent violators.
-Numbers pooled(const Numbers& x) {
-  struct Block {
-    double sum;
-    std::size_t count;
-    double mean() const { return sum / static_cast<double>(count); }
-  };
-  std::vector<Block> blocks;
-  for (double v : x) {
-    blocks.push_back({v, 1});
-    while (blocks.size() > 1 && blocks[blocks.size() - 2].mean() > blocks.back().mean()) {
-      const Block last = blocks.back();
-      blocks.pop_back();
-      blocks.back().sum += last.sum, blocks.back().count += last.count;
-    }
-  }
-  Numbers z;
-  for (const Block& block : blocks) z.insert(z.end(), block.count, block.mean());
-  return z;
 }
 
 /// Total variation by exact coordinate descent on the dual: slow, sure. D row by row.

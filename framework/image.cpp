@@ -104,6 +104,9 @@ Tensor parse_image(std::string_view content, const std::string& file) {
   const bool known = stbi_info_from_callbacks(&callbacks, &header, &width, &height, &stored);
   check(known, file, header.ran_out ? ": truncated" : ": damaged", "; its size cannot be read");
   check(std::int64_t{width} * height <= most_pixels, file, ": may have at most ", most_pixels, " pixels; got ", width, " x ", height);
+  // Deflate packs a PNG's pixels, of one bit at least, 1032 to one; a JPEG has a bit for 128 pixels at least.
+  check(std::int64_t{width} * height / (png ? 8 * 1032 : 8 * 128) <= static_cast<std::int64_t>(content.size()), file, ": truncated; ", width, " x ", height,
+        " pixels take more than its ", content.size(), " bytes");
 
   const int channels = stored <= 2 ? 1 : 3;  // 2 and 4 are these with transparency
   Source source{content};

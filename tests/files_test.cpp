@@ -292,6 +292,11 @@ TEST_CASE("a damaged picture is refused with its fault", "[files]") {
   CHECK(image_fault(with_header({0, 0, 0, 40, 0, 0, 0, 31, 8, 2, 0, 0, 0})) == "damaged (not enough pixels)");
   CHECK(image_fault(with_header({0, 0, 0, 0, 0, 0, 0, 30, 8, 2, 0, 0, 0})) == "damaged; its size cannot be read");
 
+  CHECK_THAT(image_fault(with_header({0, 0, 32, 0, 0, 0, 32, 0, 1, 0, 0, 0, 0})), Contains("truncated; 8192 x 8192 pixels take more than its "));
+  damaged = jpeg;
+  damaged[jpeg.find("\xff\xc0") + 5] = '\x20';  // of its height: 8192 lines and 30
+  damaged[jpeg.find("\xff\xc0") + 7] = '\x08';  // of its width: 2048 and 40
+  CHECK_THAT(image_fault(damaged), Contains("truncated; 2088 x 8222 pixels take more than its "));
   damaged = jpeg;
   damaged[jpeg.find("\xff\xc4") + 5 + 15] = '\xff';  // the codes of 16 bits in the first Huffman table
   CHECK_THAT(image_fault(damaged), Contains("damaged JPEG; a Huffman table has at most 256 codes, got "));

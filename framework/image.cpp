@@ -7,11 +7,16 @@
 
 #include <zlib.h>
 
+#include <cstdlib>
+
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
 #define STBI_NO_STDIO
+#define STBI_MALLOC(size) std::calloc(1, size)  // a JPEG can use tables that it never filled
+#define STBI_REALLOC std::realloc
+#define STBI_FREE std::free
 #include <stb/stb_image.h>
 
 #define STB_IMAGE_WRITE_STATIC
@@ -48,26 +53,47 @@ void check_png(std::string_view rest, const std::string& file) {
   }
 }
 
-/// A JPEG is segments: 255, a marker, mostly a length and content; after the marker of a scan (218) come data, in which 255
-/// stands before 0 or a restart's marker only. stb_image before 2.28 writes beyond its tables for a Huffman table (196) of
-/// more than 256 codes. This follows it through the segments, and lets pass what it refuses itself.
+/// A byte of a text, 0 beyond its end.
+int byte(std::string_view text, std::size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0; }
+
+/// Tables one after another: a byte for the kind, 16 for the number of codes of each length, a byte a code.
+void check_huffman_tables(std::string_view segment, std::size_t length, const std::string& file) {
+  for (std::size_t at = 2; at < length;) {
+    int codes = 0;
+    for (std::size_t i = 1; i <= 16; ++i) codes += byte(segment, at + i);
+    check(codes < 256, file, ": damaged JPEG; a Huffman table has fewer than 256 codes, got ", codes);
+    at += 17 + static_cast<std::size_t>(codes);
+  }
+}
+
+/// The frame: precision, height, width, the number of components; of each its name, sampling factors, table.
+void check_sampling(std::string_view segment, const std::string& file) {
+  for (int shift : {4, 0}) {  // across, down
+    int most = 0;
+    for (std::size_t i = 0; i < 4 && static_cast<int>(i) < byte(segment, 7); ++i) most = std::max(most, byte(segment, 9 + 3 * i) >> shift & 15);
+    for (std::size_t i = 0; i < 4 && static_cast<int>(i) < byte(segment, 7); ++i) {
+      const int factor = byte(segment, 9 + 3 * i) >> shift & 15;
+      check(factor == 0 || most % factor == 0, file, ": damaged JPEG, or a rare one; sampling factors must divide the largest, got ", factor, " and ", most);
+    }
+  }
+}
+
+/// A JPEG is segments: 255, a marker, mostly a length and content; after the marker of a scan come data, in which 255
+/// stands before 0 or a restart's marker only. Where tables or factors are wrong, stb_image before 2.28 reads and writes
+/// beyond its memory. This follows it through the segments, and lets pass what it refuses itself.
 void check_jpeg(std::string_view rest, const std::string& file) {
-  const auto byte = [&](std::size_t at) { return at < rest.size() ? static_cast<unsigned char>(rest[at]) : 0; };
+  constexpr int tables = 0xC4, first_restart = 0xD0, start = 0xD8, end = 0xD9;
   while (true) {
     rest.remove_prefix(std::min(rest.find('\xff'), rest.size()));
     rest.remove_prefix(std::min(rest.find_first_not_of('\xff'), rest.size()));
-    const int marker = byte(0), length = byte(1) << 8 | byte(2);
-    if (rest.empty() || marker == 217) return;  // the end
+    const int marker = byte(rest, 0);
+    if (rest.empty() || marker == end) return;
     rest.remove_prefix(1);
-    if (marker == 0 || (marker >= 208 && marker <= 216)) continue;  // has no length
-    std::size_t at = 2;
-    while (marker == 196 && at < static_cast<std::size_t>(length)) {  // several tables: kind, the number of codes of each length, codes
-      int codes = 0;
-      for (std::size_t i = 1; i <= 16; ++i) codes += byte(at + i);
-      check(codes <= 256, file, ": damaged JPEG; a Huffman table has at most 256 codes, got ", codes);
-      at += 17 + static_cast<std::size_t>(codes);
-    }
-    rest.remove_prefix(std::min(static_cast<std::size_t>(length), rest.size()));
+    if (marker == 0 || (marker >= first_restart && marker <= start)) continue;  // these have no length
+    const auto length = static_cast<std::size_t>(byte(rest, 0) << 8 | byte(rest, 1));
+    if (marker == tables) check_huffman_tables(rest, length, file);
+    if (marker >= 0xC0 && marker <= 0xC2) check_sampling(rest, file);
+    rest.remove_prefix(std::min(length, rest.size()));
   }
 }
 

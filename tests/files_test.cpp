@@ -299,7 +299,12 @@ TEST_CASE("a damaged picture is refused with its fault", "[files]") {
   CHECK_THAT(image_fault(damaged), Contains("truncated; 2088 x 8222 pixels take more than its "));
   damaged = jpeg;
   damaged[jpeg.find("\xff\xc4") + 5 + 15] = '\xff';  // the codes of 16 bits in the first Huffman table
-  CHECK_THAT(image_fault(damaged), Contains("damaged JPEG; a Huffman table has at most 256 codes, got "));
+  CHECK_THAT(image_fault(damaged), Contains("damaged JPEG; a Huffman table has fewer than 256 codes, got "));
+  damaged = jpeg;
+  damaged[jpeg.find("\xff\xc0") + 11] = '\x31';  // the first component's factors; the others have 1 and 1
+  CHECK(image_fault(damaged) == "");
+  damaged[jpeg.find("\xff\xc0") + 14] = '\x21';
+  CHECK(image_fault(damaged) == "damaged JPEG, or a rare one; sampling factors must divide the largest, got 2 and 3");
 
   Random random{4};
   for (int trial = 0; trial < 1000; ++trial) {  // no flip of bytes crashes the reader

@@ -6,21 +6,16 @@
 namespace sudoku {
 
 Network::Network(const std::string& name_, double eps_) : name(name_), eps(eps_) {
-  check(name == "optnet" || name == "mlp", "the model must be optnet or mlp; got '", name, "'");
   if (name == "optnet") forward = child("rules", RuleLearner(eps));
-  else forward = child("perceptron", perceptron());
+  else if (name == "mlp") forward = child("perceptron", perceptron());
+  else if (name == "conv") forward = child("convnet", ConvNet());
+  else fail("the model must be optnet, mlp or conv; got '", name, "'");
 }
 
 Var Network::operator()(const Var& puzzles) const try {
   return forward(puzzles);
 } catch (const Error&) {
   throw Unsolvable("with these parameters the network's QP cannot be solved");
-}
-
-void save_network(const std::filesystem::path& path, const Network& network, const NamedTensors& parameters) {
-  char text[32];
-  const std::string eps(text, std::to_chars(text, text + sizeof text, network.eps).ptr);
-  save_safetensors(path, parameters, {{"model", network.name}, {"eps", eps}});
 }
 
 Network load_network(const std::filesystem::path& path) {

@@ -1,10 +1,11 @@
-// The two networks that learn Sudoku: one whose only layer is a QP, and a perceptron to compare it with.
+// The networks that learn Sudoku: one whose only layer is a QP, and a perceptron and a convolutional net to compare it with.
 #pragma once
 
+#include "layers/images.h"
 #include "layers/layers.h"
 #include "layers/optnet.h"
 
-#include "framework/io.h"
+#include "framework/fit.h"
 
 namespace sudoku {
 
@@ -29,11 +30,31 @@ struct RuleLearner : Module {
 /// The usual network: enough weights to learn its puzzles by heart.
 inline Sequential perceptron() { return Sequential{Linear{64, 512}, ReLU{}, Linear{512, 64}}; }
 
-struct Unsolvable : Error {
-  using Error::Error;
+/// The paper's baseline, scaled to train here in a minute or two (the paper: ten 3x3 convolutions of 512 channels): the board is
+/// an image of 4 x 4 pixels with a channel a digit.   puzzles [B, 64] -> [B, 64]
+struct ConvNet : Module {
+  Sequential layers = child("layers", stack_of(10, 48));
+
+  static Sequential stack_of(int depth, std::int64_t channels) {
+    Sequential out;
+    for (int i = 0; i < depth; ++i) {
+      if (i > 0) out.add(ReLU{});
+      out.add(Conv2d{i == 0 ? 4 : channels, i + 1 < depth ? channels : 4, 3, {.padding = 1}});
+    }
+    return out;
+  }
+  Var operator()(const Var& puzzles) const {
+    const Var images = reshape(transpose(reshape(puzzles, {-1, 16, 4})), {-1, 4, 4, 4});  // digits last -> first
+    return reshape(transpose(reshape(layers(images), {-1, 4, 16})), {-1, 64});
+  }
 };
 
-/// Either of the two, under the name that --model gives it.
+/// Parameters that leave the QP without a solution.
+struct Unsolvable : Diverged {
+  using Diverged::Diverged;
+};
+
+/// Any of them, under the name that --model gives it.
 struct Network : Module {
   std::string name;
   double eps;
@@ -44,8 +65,7 @@ struct Network : Module {
   Var operator()(const Var& puzzles) const;
 };
 
-void save_network(const std::filesystem::path& path, const Network& network, const NamedTensors& parameters);
-/// Throws Error that names the file and the fault.
+/// From a model.safetensors of sudoku_train. Throws Error that names the file and the fault.
 Network load_network(const std::filesystem::path& path);
 
 }  // namespace sudoku

@@ -13,7 +13,7 @@ namespace optnet {
 /// that could not be made is there as its exception, and is the last.
 class Batches::Ahead {
  public:
-  explicit Ahead(const Batches& batches) : batches_(batches), thread_([this](std::stop_token stop) { run(stop); }) {}
+  Ahead(const Batches& batches, std::int64_t first) : batches_(batches), first_(first), thread_([this](std::stop_token stop) { run(stop); }) {}
 
   Dataset front() {
     std::unique_lock lock(mutex_);
@@ -44,7 +44,7 @@ class Batches::Ahead {
   }
   void run(const std::stop_token& stop) {
     bool failed = false;
-    for (std::int64_t i = 0; i < batches_.count() && !failed && wait_for_room(stop); ++i) {
+    for (std::int64_t i = first_; i < batches_.count() && !failed && wait_for_room(stop); ++i) {
       Made made;
       try {
         made.batch = batches_[i];
@@ -59,6 +59,7 @@ class Batches::Ahead {
   }
 
   const Batches batches_;  // a copy, which shares the tensors: those in use outlive a Batches that ends
+  const std::int64_t first_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<Made> queue_;
@@ -87,7 +88,7 @@ Batches::Iterator Batches::begin() const { return Iterator(*this, 0); }
 Batches::Iterator Batches::end() const { return Iterator(*this, count_); }
 
 Batches::Iterator::Iterator(const Batches& batches, std::int64_t i) : batches_(&batches), i_(i) {
-  if (batches.options_.prefetch > 0 && i < batches.count_) ahead_ = std::make_shared<Ahead>(batches);
+  if (batches.options_.prefetch > 0 && i < batches.count_) ahead_ = std::make_shared<Ahead>(batches, i);
 }
 
 Dataset Batches::Iterator::operator*() const { return ahead_ ? ahead_->front() : (*batches_)[i_]; }

@@ -105,11 +105,13 @@ namespace {
 
 constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP};
 volatile std::sig_atomic_t interrupt_flag = 0;
+int interrupts = 0;  // those in scope: the outermost installs the handlers and takes them away
 extern "C" void raise_flag(int) { interrupt_flag = 1; }
 
 }  // namespace
 
 Interrupt::Interrupt() {
+  if (interrupts++ > 0) return;
   interrupt_flag = 0;
   struct sigaction action {};
   action.sa_handler = raise_flag;
@@ -122,6 +124,7 @@ Interrupt::Interrupt() {
 }
 
 Interrupt::~Interrupt() {
+  if (--interrupts > 0) return;
   for (int signal : signals)
     if (std::signal(signal, SIG_DFL) == SIG_IGN) std::signal(signal, SIG_IGN);
 }

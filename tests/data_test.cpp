@@ -159,6 +159,8 @@ TEST_CASE("a loop over batches made ahead may be left at any time", "[data]") {
   auto outlives = Batches(numbered(10), 3, random, {.shuffle = false, .prefetch = 1}).begin();
   ++outlives;
   CHECK((*outlives).y(0) == 3);
+  const Batches batches(numbered(10), 3, random, {.shuffle = false, .prefetch = 2});
+  CHECK((*Batches::Iterator(batches, 2)).y(0) == 6);  // and begun at any batch
   CHECK(order_of(Batches(numbered(0), 3, random, {.prefetch = 2})).empty());
   CHECK(order_of(Batches(numbered(10), 4, random, {.drop_last = true, .prefetch = 2})).size() == 8);
 }

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace sudoku {
+namespace drawing {
 namespace {
 
 /// A glyph's strokes as control points of curves on a grid of two characters a point, x then y, 0 to 9 and a to g:
@@ -51,6 +51,9 @@ constexpr Glyph font[] = {
     {'w', 8, "0c 24 24 4b 4b 64 64 8c"},
     {'x', 6, "0c 64|6c 04"},
     {'y', 6, "0c 34|6c 10"},
+    {'F', 7, "04 0g 0g 7g|0a 6a"},
+    {'I', 0, "04 0g"},
+    {'T', 8, "0g 8g|4g 44"},
     {'M', 10, "04 0g 0g 58 58 ag ag a4"},
     {'L', 7, "0g 04 04 74"},
     {'N', 8, "04 0g 0g 84 84 8g"},
@@ -60,6 +63,7 @@ constexpr Glyph font[] = {
     {',', 0, "04 04 02"},
     {'.', 0, "04 04"},
     {'-', 6, "08 68"},
+    {'+', 6, "08 68|3b 35"},
 };
 
 const Glyph* glyph(char letter) {
@@ -160,4 +164,4 @@ void Canvas::save(const std::filesystem::path& png) const {
   save_png(png, transpose(transpose(rows, 1, 2), 0, 1));  // channels first
 }
 
-}  // namespace sudoku
+}  // namespace drawing

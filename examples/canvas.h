@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace sudoku {
+namespace drawing {
 
 struct Color {
   std::uint8_t red, green, blue;
@@ -37,4 +37,4 @@ class Canvas {
   std::vector<std::uint8_t> pixels_;
 };
 
-}  // namespace sudoku
+}  // namespace drawing

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layers/images.h"
+#include "layers/init.h"
 #include "layers/layers.h"
 #include "layers/optnet.h"
 
@@ -30,18 +31,15 @@ struct RuleLearner : Module {
 /// The usual network: enough weights to learn its puzzles by heart.
 inline Sequential perceptron() { return Sequential{Linear{64, 512}, ReLU{}, Linear{512, 64}}; }
 
-/// The paper's baseline, scaled to train here in a minute or two (the paper: ten 3x3 convolutions of 512 channels): the board is
-/// an image of 4 x 4 pixels with a channel a digit.   puzzles [B, 64] -> [B, 64]
+/// The paper's baseline, scaled to train here in a minute (the paper: ten 3x3 convolutions of 512 channels): the board is an
+/// image of 4 x 4 pixels with a channel a digit.   puzzles [B, 64] -> [B, 64]
 struct ConvNet : Module {
-  Sequential layers = child("layers", stack_of(10, 48));
+  Sequential layers = child("layers", Sequential{conv(4, 64), ReLU{}, conv(64, 64), ReLU{}, conv(64, 64), ReLU{}, conv(64, 64), ReLU{}, conv(64, 4)});
 
-  static Sequential stack_of(int depth, std::int64_t channels) {
-    Sequential out;
-    for (int i = 0; i < depth; ++i) {
-      if (i > 0) out.add(ReLU{});
-      out.add(Conv2d{i == 0 ? 4 : channels, i + 1 < depth ? channels : 4, 3, {.padding = 1}});
-    }
-    return out;
+  static Conv2d conv(std::int64_t in, std::int64_t out) {
+    Conv2d layer(in, out, 3, {.padding = 1});
+    layer.weight.set(kaiming_normal(default_random(), layer.weight.shape()));
+    return layer;
   }
   Var operator()(const Var& puzzles) const {
     const Var images = reshape(transpose(reshape(puzzles, {-1, 16, 4})), {-1, 4, 4, 4});  // digits last -> first

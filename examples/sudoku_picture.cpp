@@ -8,6 +8,8 @@
 namespace sudoku {
 namespace {
 
+using namespace drawing;
+
 constexpr Color paper{250, 250, 247}, white{255, 255, 255}, ink{33, 37, 41}, grey{134, 142, 150}, faint{222, 226, 230}, given{238, 240, 242},
     blue{28, 100, 216}, red{212, 43, 59}, rose{253, 228, 230};
 constexpr double cell = 52, board = 4 * cell, gap = 44, margin = 56, head = 128;

@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
-#include <iostream>
 
 using namespace sudoku;
 using trainer::demand;
@@ -32,7 +31,7 @@ void read_settings(Settings& s, int argc, char** argv) {
   s.model = "optnet", s.batch = 150;
   s.flags = {
       trainer::choice("model", s.model, {"optnet", "mlp", "conv"}, "one layer that is a QP; or a perceptron or a convolutional net to compare with (optnet)"),
-      trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training puzzles (optnet: 12, mlp: 60, conv: 40)"),
+      trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training puzzles (optnet: 12, mlp: 60, conv: 24)"),
       trainer::whole("batch", s.batch, 1, 1'000'000, "puzzles a step (150)"),
       trainer::positive("lr", s.lr, "Adam's learning rate at first; it falls to 0 along a cosine (optnet: 0.15, mlp: 0.004, conv: 0.002)"),
       trainer::positive("eps", s.eps, "of optnet: the weight of 1/2 z'z in its QP (0.1)"),
@@ -43,7 +42,7 @@ void read_settings(Settings& s, int argc, char** argv) {
   const auto given = trainer::read(argc, argv, program, "Learns 4x4 Sudoku from solved puzzles, without being told its rules.", s.flags, s);
   demand(!given.contains("eps") || s.model == "optnet", "--eps: only the model optnet has one; leave it out with --model ", s.model);
   demand(!given.contains("boards") || s.puzzles.empty(), "--boards: with --puzzles the file says how many; leave one of the two out");
-  if (s.epochs == 0) s.epochs = s.model == "optnet" ? 12 : s.model == "mlp" ? 60 : 40;
+  if (s.epochs == 0) s.epochs = s.model == "optnet" ? 12 : s.model == "mlp" ? 60 : 24;
   if (s.lr == 0) s.lr = s.model == "optnet" ? 0.15 : s.model == "mlp" ? 0.004 : 0.002;
 }
 
@@ -111,28 +110,20 @@ Judgement judge(const Settings& s, const Data& data, const Network& network, con
           "wrong " + of(wrong, epoch.examples) + " in training, " + of(validation.wrong, data.validation.size()) + " in validation"};
 }
 
-/// The models that were trained into the folder, side by side.
-void print_table(const Settings& s) {
-  int rows = 0;
+/// A model's line in the table at the end.
+std::string row(const std::string& title, const nlohmann::ordered_json& epoch, const nlohmann::ordered_json& end) {
   const auto part = [](const nlohmann::ordered_json& record, const std::string& name) {
     const std::int64_t wrong = record.at(name + "_wrong"), boards = record.at(name);
     char text[80];
     std::snprintf(text, sizeof text, "%s (%.1f%%)", of(wrong, boards).c_str(), 100 * share(wrong, boards));
     return std::string(text);
   };
-  for (const auto& [model, name] : models) try {
-    const auto run = read_records(s.out / ("metrics." + model + ".jsonl"));
-    if (run.size() < 2 || run.back()["event"] != "final") continue;
-    const auto &last = run[run.size() - 2], &end = run.back();
-    if (rows++ == 0) std::printf("\n%-8s %6s %8s %7s  %26s  %24s  %8s\n", "model", "seed", "split", "epochs", "wrong in training", "wrong in the test", "seconds");
-    std::printf("%-8s %6s %8s %7s  %26s  %24s  %8.1f\n", name.c_str(), end.at("seed").dump().c_str(), last.at("split").get<std::string>().c_str(),
-                end.at("epochs").dump().c_str(), part(last, "train_boards").c_str(), part(end, "test_boards").c_str(), end.at("train_seconds").get<double>());
-  } catch (const nlohmann::json::exception&) {
-    std::cerr << "passing over " << model << "'s metrics in " << s.out.string() << ": they are not those of a run\n";
-  }
-  if (rows == 1) std::printf("\nTo compare: ./sudoku_train --model %s\n", s.model == "optnet" ? "mlp" : "optnet");
-  std::fflush(stdout);
+  char text[200];
+  std::snprintf(text, sizeof text, "%-8s %6s %8s %7s  %26s  %24s  %8.1f", title.c_str(), end.at("seed").dump().c_str(), epoch.at("split").get<std::string>().c_str(),
+                end.at("epochs").dump().c_str(), part(epoch, "train_boards").c_str(), part(end, "test_boards").c_str(), end.at("train_seconds").get<double>());
+  return text;
 }
+constexpr const char* head = "model      seed    split  epochs           wrong in training         wrong in the test   seconds";
 
 /// boards.png: the test by the parameters in place.
 void draw_test(const Settings& s, const Data& data, const Network& network, RunFiles& files) {
@@ -173,7 +164,7 @@ int train(int argc, char** argv) {
                  .models = models};
   return trainer::train(program, s, what, [&] {
     draw_test(s, data, network, files);
-    print_table(s);
+    trainer::print_table(program, s, models, head, row);
   });
 }
 

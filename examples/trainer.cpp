@@ -4,6 +4,7 @@
 #include "framework/backend.h"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <charconv>
 #include <cmath>
@@ -173,6 +174,21 @@ int train(const std::string& program, const Settings& s, const optnet::Fit& what
   optnet::fail(error.what(), "; try a smaller --lr than ", s.lr);
 } catch (const optnet::BadCheckpoint& error) {
   throw Usage(std::string("--resume: ") + error.what() + "; give an undamaged last.safetensors, or start a new run without --resume");
+}
+
+void print_table(const std::string& program, const Settings& s, const std::vector<std::pair<std::string, std::string>>& models, const std::string& head, const Row& row) {
+  std::ostringstream rows;
+  int count = 0;
+  for (const auto& [model, title] : models) try {
+    const auto run = optnet::read_records(s.out / ("metrics." + model + ".jsonl"));
+    if (run.size() < 2 || run.back()["event"] != "final") continue;
+    rows << row(title, run[run.size() - 2], run.back()) << '\n';
+    ++count;
+  } catch (const nlohmann::json::exception&) {
+    std::cerr << "passing over " << model << "'s metrics in " << s.out.string() << ": they are not those of a run\n";
+  }
+  if (count) std::cout << '\n' << head << '\n' << rows.str();
+  if (count == 1) std::cout << "\nTo compare: ./" << program << " --model " << models[s.model == models[0].first].first << '\n';
 }
 
 int run(const std::string& program, char** argv, const std::function<int()>& body) try {

@@ -1,6 +1,8 @@
 // The networks of ./mnist_train: images [B, 1, 28, 28] -> logits [B, 10].
 #pragma once
 
+#include <cmath>
+
 #include "layers/images.h"
 #include "layers/layers.h"
 #include "layers/norm.h"
@@ -18,9 +20,13 @@ inline Sequential lenet() {
   return Sequential{Conv2d{1, 20, 5}, ReLU{}, MaxPool2d{2}, Conv2d{20, 50, 5}, ReLU{}, MaxPool2d{2}, Flatten{}, Linear{800, 500}, ReLU{}, Dropout{}, Linear{500, 10}};
 }
 
-/// The paper's layer for MNIST (Amos and Kolter 2017, section 4): a QP in 10 variables with 200 inequalities, all learned. What
-/// comes before it is normalised, so that z stays where the constraints tell the classes apart.
-inline Sequential qp() { return Sequential{BatchNorm1d{10}, OptNet{{.variables = 10, .inequalities = 200}}}; }
+/// The paper's layer for MNIST (Amos and Kolter 2017, section 4): a QP in 10 variables with 200 inequalities, all learned; its
+/// solution is the logits. They start with room for sure answers: s0 = 10, where G z <= 1 would keep all of them alike.
+inline Sequential qp() {
+  OptNet layer({.variables = 10, .inequalities = 200});
+  layer.log_s0.set(full({200}, std::log(10)));
+  return Sequential{BatchNorm1d{10}, layer};
+}
 
 /// Any of them, under the name that --model gives it.
 inline Sequential network(const std::string& name) {

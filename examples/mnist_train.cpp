@@ -89,13 +89,15 @@ int train(int argc, char** argv) {
   } catch (const Error& error) {
     throw trainer::Usage("--data: " + std::string(error.what()));
   }
+  trainer::demand(data.train.size() % s.batch != 1, "--batch: ", data.train.size(), " images in batches of ", s.batch,
+                  " leave a last batch of one image, which cannot be normalised; choose another --batch or --images");
   seed(s.seed);
   Sequential net = network(s.model);
   Adam adam(net.parameters(), {.lr = s.lr});
   trainer::make_folder(s.out);
   RunFiles files(s.out, s.model == "lenet" ? "" : "." + s.model);
   Metadata settings = trainer::settings_of(s.flags);
-  settings["data"] = data.fingerprint;
+  settings["data_fingerprint"] = data.fingerprint;
 
   const auto loss = [&](const Dataset& batch, Epoch& epoch) {
     const Var logits = net(batch.x);

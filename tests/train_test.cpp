@@ -121,7 +121,7 @@ struct Task {
   std::int64_t interrupt_at = -1, throw_at = -1, steps = 0;  // at which step of this process
 
   explicit Task(const fs::path& folder, std::uint64_t seed_ = 5)
-      : net((seed(seed_), Sequential{Linear{4, 8}, Tanh{}, Dropout{0.2}, Linear{8, 1}})), adam(net.parameters(), {.lr = 0.01}), files(folder),
+      : net((seed(seed_), Sequential{Linear{4, 8}, BatchNorm1d{8}, Tanh{}, Dropout{0.2}, Linear{8, 1}})), adam(net.parameters(), {.lr = 0.01}), files(folder),
         what{.state = net.state(), .optimizer = adam, .train = data, .batch = 8, .epochs = 4, .seed = seed_, .loss = {}, .files = files,
              .settings = {{"seed", std::to_string(seed_)}}, .plots = {}} {
     what.augment = [](Dataset batch, Random& draw) { return Dataset{batch.x + 0.01 * normal(draw, batch.x.shape()), batch.y}; };
@@ -159,7 +159,7 @@ TEST_CASE("fit trains, records each epoch, and ends with the best parameters in 
   std::vector<NamedTensors> after;  // each epoch
   task.what.judge = [&](const Epoch& epoch) {
     CHECK(epoch.examples == 50);
-    after.push_back(values(task.net.parameters()));
+    after.push_back(values(task.net.state()));
     return Judgement{{epoch.number == 3 ? -1.0 : 0.0, epoch.loss}, {{"share", epoch.sums.at("large") / 50}, {"note", std::string("n")}}, "fine"};
   };
   task.what.finish = [&] { return Metrics{{"seed", std::int64_t{5}}, {"accuracy", 0.5}}; };
@@ -169,7 +169,7 @@ TEST_CASE("fit trains, records each epoch, and ends with the best parameters in 
   CHECK(fitted.best == 3);
   CHECK(fitted.seconds > 0);
   REQUIRE(after.size() == 4);
-  for (const auto& [name, x] : values(task.net.parameters())) CHECK(same_bits(x, after[2].at(name)));
+  for (const auto& [name, x] : values(task.net.state())) CHECK(same_bits(x, after[2].at(name)));
 
   const Checkpoint model = load_safetensors(folder / "model.safetensors");
   CHECK(model.metadata == Metadata{{"seed", "5"}, {"model", "small"}});
@@ -249,7 +249,7 @@ TEST_CASE("a fit whose loss or score is not finite ends in an error that says wh
   with_best.what.judge = [](const Epoch& epoch) { return Judgement{{epoch.number == 2 ? std::nan("") : 1.0}, {}, ""}; };
   CHECK(error_of([&] { fit(with_best.what); }) ==
         "training diverged in epoch 2: the score is not finite (the best parameters until then are in " + (second / "model.safetensors").string() + ")");
-  CHECK(load_safetensors(second / "model.safetensors").tensors.size() == 4);
+  CHECK(load_safetensors(second / "model.safetensors").tensors.size() == 9);
 }
 
 TEST_CASE("fit refuses a checkpoint that is damaged or of another run", "[train][fit]") {

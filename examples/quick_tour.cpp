@@ -64,12 +64,24 @@ void train() {
   save_safetensors("tour.safetensors", values(net.parameters()));
 }
 
+void trainer() {
+  Random random{1};
+  Tensor x = normal(random, {512, 4});
+  Sequential net{Linear{4, 16}, ReLU{}, Linear{16, 4}};
+  Adam adam{net.parameters()};
+  RunFiles files("tour_run");
+  fit({.state = net.state(), .optimizer = adam, .train = {x, argmax(x)}, .batch = 64, .epochs = 3,
+       .loss = [&](const Dataset& batch, Epoch&) { return cross_entropy(net(batch.x), batch.y); },
+       .rate = [](std::int64_t step, std::int64_t steps) { return cosine_decay(0.03, step, steps); }, .files = files});
+}
+
 int main() try {
   tensors();
   gradients();
   check();
   projection();
   train();
+  trainer();
 } catch (const Error& error) {
   std::cerr << "quick_tour: " << error.what() << '\n';
   return 1;

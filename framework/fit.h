@@ -72,7 +72,7 @@ struct Fit {
   std::function<Metrics()> finish = {};
 
   // What is shown and kept, and where.
-  RunFiles& files;                       // whose folder must exist
+  RunFiles& files;                       // whose folder is made if need be
   std::filesystem::path resume = {};     // a last.safetensors to go on from
   /// What fixes a run: kept in both checkpoints. A checkpoint of another one is refused.
   Metadata settings = {};

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <csignal>
@@ -324,8 +325,25 @@ TEST_CASE("fit refuses what it cannot train, by name", "[train][fit]") {
   Task task(folder.path);
   task.what.epochs = 0;
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs epochs and a batch size of at least 1; got 0 and 8");
+  std::ofstream(folder / "file") << "in the way";
+  RunFiles nowhere(folder / "file/run");
+  Fit elsewhere{.state = task.what.state, .optimizer = task.adam, .train = task.data, .loss = task.what.loss, .files = nowhere};
+  CHECK(error_of([&] { fit(elsewhere); }) == "fit: cannot make the folder '" + (folder / "file/run").string() + "': Not a directory");
   task.what.epochs = 1, task.what.loss = nullptr;
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs a loss");
   task.what.train = {zeros({0, 4}), zeros({0, 1})};
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs examples to train on; got none");
+}
+
+TEST_CASE("the memory of a long training run is flat", "[train][fit]") {
+  const Folder folder;
+  Task task(folder.path);
+  std::vector<std::size_t> taken;  // after each epoch
+  task.what.epochs = 40, task.what.prefetch = 0;
+  task.what.judge = [&](const Epoch& epoch) {
+    taken.push_back(::mallinfo2().uordblks);
+    return Judgement{{epoch.loss}, {}, ""};
+  };
+  fit(task.what);
+  CHECK(taken[39] < taken[9] + 40'000);  // the log takes some; one step's tensors left behind each step would be 500,000
 }

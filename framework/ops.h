@@ -65,6 +65,23 @@ OPTNET_WITH_NUMBER(-)
 OPTNET_WITH_NUMBER(*)
 OPTNET_WITH_NUMBER(/)
 #undef OPTNET_WITH_NUMBER
+#define OPTNET_WITH_NUMBER(op)                                                                                       \
+  inline Tensor op(const Tensor& a, double b) { return op(a, number_like(b, a)); }                                   \
+  inline Tensor op(double a, const Tensor& b) { return op(number_like(a, b), b); }
+OPTNET_WITH_NUMBER(maximum)
+OPTNET_WITH_NUMBER(minimum)
+OPTNET_WITH_NUMBER(equal)
+OPTNET_WITH_NUMBER(less)
+OPTNET_WITH_NUMBER(less_equal)
+OPTNET_WITH_NUMBER(greater)
+OPTNET_WITH_NUMBER(greater_equal)
+#undef OPTNET_WITH_NUMBER
+inline Var maximum(const Var& a, double b) { return maximum(a, Var(number_like(b, a.value()))); }
+inline Var maximum(double a, const Var& b) { return maximum(Var(number_like(a, b.value())), b); }
+inline Var minimum(const Var& a, double b) { return minimum(a, Var(number_like(b, a.value()))); }
+inline Var minimum(double a, const Var& b) { return minimum(Var(number_like(a, b.value())), b); }
+inline Tensor where(const Tensor& mask, const Tensor& a, double b) { return where(mask, a, number_like(b, a)); }
+inline Var where(const Tensor& mask, const Var& a, double b) { return where(mask, a, Var(number_like(b, a.value()))); }
 
 // ---- reduce.cu: over any axes; no axes means all of them -------------------------------------------------------
 

@@ -259,6 +259,26 @@ TEST_CASE("comparisons give 1 or 0 in their operands' dtype", "[tensor][ops]") {
   CHECK(same_bits(greater_equal(x, y), numbers({0, 1, 1})));
 }
 
+TEST_CASE("a plain number beside a tensor takes its dtype, in comparisons, limits and choices too", "[tensor][ops]") {
+  for (const DType dtype : {float32, float64, int64}) {
+    const Tensor x = numbers({1, 2, 3}).to(dtype);
+    const auto is = [&](const Tensor& y, std::initializer_list<double> expected) { return same_bits(y, numbers(expected).to(dtype)); };
+    CHECK(is(equal(x, 2), {0, 1, 0}));
+    CHECK(is(less(x, 2), {1, 0, 0}));
+    CHECK(is(less(2, x), {0, 0, 1}));
+    CHECK(is(less_equal(x, 2), {1, 1, 0}));
+    CHECK(is(greater(x, 2), {0, 0, 1}));
+    CHECK(is(greater_equal(2, x), {1, 1, 0}));
+    CHECK(is(maximum(x, 2), {2, 2, 3}));
+    CHECK(is(minimum(2, x), {1, 2, 2}));
+    CHECK(is(where(less(x, 2), x, 7), {1, 7, 7}));
+  }
+  Tape tape;
+  const Var x = tape.watch(from({3}, {1.0f, 2.0f, 3.0f}));
+  const Gradients gradients = tape.gradients(sum(maximum(x, 1.5) + minimum(2.5, x) + minimum(x, 2.5) + maximum(1.5, x) + where(less(x.value(), 2), x, 0)));
+  CHECK(same_bits(gradients[x], from({3}, {3.0f, 4.0f, 2.0f})));
+}
+
 // ---- refusals -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("mixed dtypes are refused by name, with the cure", "[tensor][ops][errors]") {

@@ -1,7 +1,7 @@
-// A transformer that writes text letter by letter, from public ops alone: embedding, causal attention with several
-// heads, residuals, sampling. It learns to predict each next character of a file, --text FILE, of which it keeps the last
-// tenth for judging. Prints the loss as it falls (in nats a character; log of the alphabet's size for a guess) and, at the
-// end, text of its own. After Vaswani et al. 2017, with the norm before each block as in Radford et al. 2019.
+// A transformer that writes text letter by letter, from public ops alone: embedding, causal attention with several heads,
+// residuals, sampling. It learns to predict each next character of --text FILE, but for the last tenth, by which it is judged.
+// Prints the loss as it falls, in nats a character, and at the end text of its own: from the catalogue of ops, new ops.
+// Vaswani et al. 2017, with the norms before the blocks as in Radford et al. 2019.
 #include "optnet.h"
 
 #include <cmath>
@@ -70,13 +70,13 @@ Var loss_of(const Transformer& net, const Dataset& data) {
   return cross_entropy(reshape(logits, {-1, logits.size(2)}), data.y.reshape({-1}));
 }
 
-/// Goes on from a beginning, a character at a time, each drawn by the probability that the net gives it.
+/// Goes on with a text, a character at a time, each drawn with the probabilities that the net gives it.
 std::vector<std::int64_t> write(const Transformer& net, std::vector<std::int64_t> text, std::int64_t more, Random& random) {
   for (; more > 0; --more) {
     const std::int64_t size = std::min<std::int64_t>(net.context, std::ssize(text));
-    const Tensor logits = net(from({1, size}, std::span<const std::int64_t>(text).last(size))).value();
-    const Tensor up_to = cumsum(softmax(slice(logits, 1, size - 1, size)), -1);
-    text.push_back(argmax(greater(up_to, random.uniform()))(0, 0));  // the first that passes the number drawn
+    const Tensor logits = slice(net(from({1, size}, std::span<const std::int64_t>(text).last(size))).value(), 1, size - 1, size);
+    const Tensor gumbel = -log(-log(uniform(random, logits.shape())));  // logits + gumbel is largest where softmax(logits) says how often
+    text.push_back(static_cast<std::int64_t>(argmax(logits + gumbel).item()));
   }
   return text;
 }
@@ -94,7 +94,8 @@ int main(int argc, char** argv) try {
   std::vector<std::int64_t> numbers;
   for (const char c : text) numbers.push_back(static_cast<std::int64_t>(alphabet.find(c)));
   const std::int64_t size = std::ssize(text), cut = size - size / 10;
-  check(context > 0 && batch > 0 && size - cut > context, "--text: a tenth of it must be longer than --context ", context, "; ", file, " has ", size, " characters");
+  check(context > 0 && batch > 0, "--context, --batch: must be positive; got ", context, ", ", batch);
+  check(size - cut > context, "--text: a tenth of it must be longer than --context ", context, "; ", file, " has ", size, " characters");
   const Tensor all = from({size}, numbers), train = slice(all, 0, 0, cut), test = slice(all, 0, cut, size);
 
   const Transformer net(std::ssize(alphabet), context, 64, 4, 2);
@@ -106,7 +107,8 @@ int main(int argc, char** argv) try {
     adam.step(tape.gradients(loss));
     if (step % 50 && step != 1) continue;
     Random same{1};
-    std::cout << "step " << std::setw(4) << step << "  loss " << loss.item() << "  on the last tenth " << loss_of(net, pieces(test, 64, context, same)).item() << std::endl;
+    const double test_loss = loss_of(net, pieces(test, 64, context, same)).item();
+    std::cout << "step " << std::setw(4) << step << "  loss " << loss.item() << "  on the last tenth " << test_loss << std::endl;
   }
   for (const std::int64_t i : write(net, {numbers[0]}, 400, random)) std::cout << alphabet[static_cast<std::size_t>(i)];
   std::cout << '\n';

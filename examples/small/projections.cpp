@@ -15,6 +15,7 @@ void show(const char* name, const Tensor& x) {
 }
 
 int main(int argc, char** argv) try {
+  spin_briefly(argv);
   std::int64_t steps = 200;
   Random random;
   read_flags(argc, argv, {{"--steps", &steps}, {"--seed", &random.seed}});

@@ -74,7 +74,7 @@ std::map<std::string, std::string> read_flags(int argc, char** argv) {
   flag("lr", "X", "Adam's learning rate at first; it falls to 0 along a cosine (optnet: 0.15, mlp: 0.004)");
   flag("eps", "X", "of optnet: the weight of 1/2 z'z in its QP (0.1)");
   flag("seed", "N", "fixes puzzles, initial parameters and order, whatever the number of threads (0)");
-  flag("threads", "N", "as many as there are cores");
+  flag("threads", "N", "OMP_NUM_THREADS, else as many as there are cores");
   flag("out", "DIR", "folder for metrics, parameters and pictures (sudoku_run, or that of --resume's file); another run's move to old.1 in it");
   flag("resume", "FILE", "go on from a run's last.safetensors");
   flag("boards", "N", "puzzles to generate: 9/10 to learn from, 1/10 for the test (10000)");

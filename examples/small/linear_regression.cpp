@@ -22,7 +22,7 @@ int main(int argc, char** argv) try {
   for (std::int64_t step = 0; step < steps; ++step) {
     Tape tape;
     const Var loss = mse(matmul(x, w), y);
-    if (step % 20 == 0) std::cout << "step " << std::setw(3) << step << "  loss " << loss.item() << '\n';
+    if (step % 10 == 0) std::cout << "step " << std::setw(3) << step << "  loss " << loss.item() << '\n';
     sgd.step(tape.gradients(loss));
   }
 

@@ -16,7 +16,7 @@ void show(const char* name, const Tensor& x) {
 
 int main(int argc, char** argv) try {
   spin_briefly(argv);
-  std::int64_t steps = 200;
+  std::int64_t steps = 400;
   Random random;
   read_flags(argc, argv, {{"--steps", &steps}, {"--seed", &random.seed}});
 
@@ -33,13 +33,13 @@ int main(int argc, char** argv) try {
   const Tensor points = normal(random, {64, 3}, 0, 2, float64);
   const Tensor projected = project_polyhedron(points, g_true, h_true).value();
 
-  Param g(normal(random, {1, 3}, 0, 1, float64)), h(ones({1}, float64));
+  Param g(from({1, 3}, {1.0, 0.0, 0.0})), h(from({1}, {1.0}));  // a first guess, z1 <= 1
   Adam adam({{"g", g}, {"h", h}}, {.lr = 0.05});
   std::cout << '\n';
   for (std::int64_t step = 0; step <= steps; ++step) {
     Tape inner;
     const Var loss = mse(project_polyhedron(points, g, h), projected);
-    if (step % 50 == 0) std::cout << "step " << std::setw(3) << step << std::scientific << std::setprecision(2) << "  loss " << loss.item() << '\n';
+    if (step % 100 == 0) std::cout << "step " << std::setw(3) << step << std::scientific << std::setprecision(2) << "  loss " << loss.item() << '\n';
     adam.step(inner.gradients(loss));
   }
   const Tensor length = norm(g.value());  // a half-space stays the same if g and h grow alike

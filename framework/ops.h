@@ -168,7 +168,8 @@ struct Pad {
 /// `value` added before and after the entries of each axis: pad(x, {{0, 0}, {1, 2}}).
 Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value = 0);
 Var pad(const Var& x, const std::vector<Pad>& pads, double value = 0);
-/// The entries of an axis that `index` (int64, [k]) names, in its order; repeats are allowed.
+/// The entries of an axis that `index` (int64) names, in its order; repeats are allowed. The index's shape takes the axis's
+/// place: [B, T] of a table [n, c] gives [B, T, c], and a scalar drops the axis.
 Tensor gather(const Tensor& x, int axis, const Tensor& index); Var gather(const Var& x, int axis, const Tensor& index);
 /// Joined along an existing axis; the other sizes must agree.
 Tensor concat(const std::vector<Tensor>& parts, int axis); Var concat(const std::vector<Var>& parts, int axis);

@@ -259,6 +259,15 @@ TEST_CASE("comparisons give 1 or 0 in their operands' dtype", "[tensor][ops]") {
   CHECK(same_bits(greater_equal(x, y), numbers({0, 1, 1})));
 }
 
+TEST_CASE("the shape of gather's index takes the axis's place", "[tensor][ops]") {
+  const Tensor x = numbers({0, 1, 2, 3, 4, 5}).reshape({3, 2});
+  const Tensor words = from({2, 2}, std::vector<std::int64_t>{2, 0, 1, 1});
+  CHECK(same_bits(gather(x, 0, words), numbers({4, 5, 0, 1, 2, 3, 2, 3}).reshape({2, 2, 2})));
+  CHECK(same_bits(gather(x, -1, from({1, 3}, std::vector<std::int64_t>{1, 0, 1})), numbers({1, 0, 1, 3, 2, 3, 5, 4, 5}).reshape({3, 1, 3})));
+  CHECK(same_bits(gather(x, 0, from({}, std::vector<std::int64_t>{1})), numbers({2, 3})));
+  CHECK(gather(x, 0, zeros({2, 0}, int64)).shape() == Shape{2, 0, 2});
+}
+
 TEST_CASE("a plain number beside a tensor takes its dtype, in comparisons, limits and choices too", "[tensor][ops]") {
   for (const DType dtype : {float32, float64, int64}) {
     const Tensor x = numbers({1, 2, 3}).to(dtype);
@@ -344,7 +353,7 @@ TEST_CASE("shapes that do not go together are refused by name, as given", "[tens
   CHECK(error_of([&] { slice(a, 0, -3, 1); }) == "slice: start <= stop must lie within axis 0 of [2, 3]; got -3 and 1");
   CHECK(error_of([&] { gather(a, 0, from({1}, std::vector<std::int64_t>{2})); }) == "gather: an index must lie in [0, 2) for axis 0 of [2, 3]; got 2");
   CHECK(error_of([&] { gather(a, 0, from({1}, std::vector<std::int64_t>{-1})); }) == "gather: an index must lie in [0, 2) for axis 0 of [2, 3]; got -1");
-  CHECK(error_of([&] { gather(a, 0, b); }) == "gather: the index must be an int64 tensor of one axis; got float32[4]");
+  CHECK(error_of([&] { gather(a, 0, b); }) == "gather: the index must be an int64 tensor (convert with to(int64)); got float32[4]");
   CHECK(error_of([&] { concat({a, b}, 0); }) == "concat: all sizes but axis 0's must agree; got [2, 3] and [4]");
   CHECK(error_of([&] { concat({a, ones({2, 4})}, 0); }) == "concat: all sizes but axis 0's must agree; got [2, 3] and [2, 4]");
   CHECK(error_of([&] { concat(std::vector<Tensor>{}, 0); }) == "concat: needs at least one tensor; got none");

@@ -49,9 +49,7 @@ struct Transformer : Module {
   }
 
   Var operator()(const Tensor& text) const {
-    const std::int64_t B = text.size(0), T = text.size(1);
-    const Var embedded = reshape(gather(letters, 0, text.reshape({-1})), {B, T, -1});
-    return blocks(embedded + slice(places, 0, 0, T));
+    return blocks(gather(letters, 0, text) + slice(places, 0, 0, text.size(1)));
   }
 };
 

@@ -191,7 +191,7 @@ struct CrossEntropy {
   double label_smoothing = 0;  // the share of the target that is spread evenly over all classes, in [0, 1]
   Tensor class_weights{};      // [C]; none: all 1
 };
-/// Mean of -log softmax(logits)[label]. logits [B, C], labels [B] int64 in 0 ... C-1 -> scalar. With weights w and
+/// Mean of -log softmax(logits)[label]. logits [B, ..., C], labels [B, ...] int64 in 0 ... C-1 -> scalar. With weights w and
 /// smoothing s: sum of -(1 - s) w[label] log p[label] - s / C sum_c w[c] log p[c], over the sum of w[label].
 Var cross_entropy(const Var& logits, const Tensor& labels, const CrossEntropy& options = {});
 /// Mean of -t log p - (1 - t) log(1 - p) with p = sigmoid(logits), without overflow; equal shapes, t in [0, 1]. -> scalar

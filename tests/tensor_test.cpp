@@ -362,7 +362,7 @@ TEST_CASE("shapes that do not go together are refused by name, as given", "[tens
   CHECK(error_of([&] { stack(std::vector<Tensor>{}); }) == "stack: needs at least one tensor; got none");
 
   const Tensor labels = zeros({2}, int64);
-  CHECK(error_of([&] { cross_entropy(b, labels); }) == "cross_entropy: logits must be [batch, classes] and not empty; got [4]");
+  CHECK(error_of([&] { cross_entropy(b, labels); }) == "cross_entropy: logits must be [batch, ..., classes] and not empty; got [4]");
   CHECK(error_of([&] { cross_entropy(a, zeros({3}, int64)); }) == "cross_entropy: labels must be int64 [2]; got int64[3]");
   CHECK(error_of([&] { cross_entropy(a, zeros({2})); }) == "cross_entropy: labels must be int64 [2]; got float32[2]");
   CHECK(error_of([&] { cross_entropy(a, labels + 3); }) == "cross_entropy: a label must lie in [0, 3); got 3");

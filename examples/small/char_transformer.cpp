@@ -63,11 +63,6 @@ Dataset pieces(const Tensor& text, std::int64_t batch, std::int64_t length, Rand
   return {stack(x), stack(y)};
 }
 
-Var loss_of(const Transformer& net, const Dataset& data) {
-  const Var logits = net(data.x);
-  return cross_entropy(reshape(logits, {-1, logits.size(2)}), data.y.reshape({-1}));
-}
-
 /// Goes on with a text, a character at a time, each drawn with the probabilities that the net gives it.
 std::vector<std::int64_t> write(const Transformer& net, std::vector<std::int64_t> text, std::int64_t more, Random& random) {
   for (; more > 0; --more) {
@@ -100,12 +95,14 @@ int main(int argc, char** argv) try {
   AdamW adam{net.parameters()};
   for (std::int64_t step = 1; step <= steps; ++step) {
     Tape tape;
-    const Var loss = loss_of(net, pieces(train, batch, context, random));
+    const auto [x, y] = pieces(train, batch, context, random);
+    const Var loss = cross_entropy(net(x), y);
     adam.lr = 4e-3 * warm_up(step - 1, 50) * cosine_decay(1, step - 1, steps);
     adam.step(tape.gradients(loss));
     if (step % 50 && step != 1) continue;
     Random same{1};
-    const double test_loss = loss_of(net, pieces(test, 64, context, same)).item();
+    const auto [x_test, y_test] = pieces(test, 64, context, same);
+    const double test_loss = cross_entropy(net(x_test), y_test).item();
     std::cout << "step " << std::setw(4) << step << "  loss " << loss.item() << "  on the last tenth " << test_loss << std::endl;
   }
   for (const std::int64_t i : write(net, {numbers[0]}, 400, random)) std::cout << alphabet[static_cast<std::size_t>(i)];

@@ -41,12 +41,14 @@ objects := $(sources:%=$(build)/%.o)
 library := $(build)/liboptnet.a
 
 # A file in examples/ that ends in _train.cpp, _solve.cpp or _tour.cpp is a program; the others are their parts.
+# Each in examples/small/ is one of its own.
 programs := $(notdir $(basename $(wildcard examples/*_train.cpp examples/*_solve.cpp examples/*_tour.cpp)))
+small    := $(notdir $(basename $(wildcard examples/small/*.cpp)))
 parts    := $(patsubst %,$(build)/%.o,$(filter-out $(programs:%=examples/%.cpp),$(wildcard examples/*.cpp)))
 tests    := $(patsubst %,$(build)/%.o,$(filter-out tests/fuzz_%,$(wildcard tests/*.cpp)))
 
 all: examples bench-program $(build)/run-tests   ## the library, the examples, the benchmark and the tests
-examples: $(programs)                 ## the programs of examples/, linked here at the root
+examples: $(programs) $(small)        ## the programs of examples/, linked here at the root
 
 test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[qp]" runs some
 	$(build)/run-tests $(TEST)
@@ -81,7 +83,7 @@ docs: examples $(build)/run-tests         ## checks the code, links and equation
 	$(build)/run-tests "[docs]"
 
 clean:                                ## removes build/ and the programs
-	rm -rf build bench $(programs)
+	rm -rf build bench $(programs) $(small)
 
 help:                                 ## this list
 	@echo "make TARGET [SWITCH=...]"; echo; echo "targets:"
@@ -102,11 +104,14 @@ $(library): $(objects)
 	ar rcs $@ $^
 
 # The programs at the root are those of the configuration made last, whichever was compiled last.
-$(programs): %: $(build)/% always
+$(programs) $(small): %: $(build)/% always
 	@ln -f $< $@
 always:
 
 $(programs:%=$(build)/%): $(build)/%: $(build)/examples/%.cpp.o $(parts) $(library)
+	$(CXX) $(flags) -o $@ $^ $(libs)
+
+$(small:%=$(build)/%): $(build)/%: $(build)/examples/small/%.cpp.o $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
 $(build)/run-tests: $(tests) $(parts) $(library)
@@ -134,4 +139,4 @@ $(build)/%.cu.o: %.cu
 $(filter-out %/solver_test.cpp.o,$(tests)): flags += -O1
 $(build)/tests/main.cpp.o: flags += -O0
 
--include $(wildcard $(build)/*/*.d)
+-include $(wildcard $(build)/*/*.d $(build)/*/*/*.d)

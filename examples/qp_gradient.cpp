@@ -18,7 +18,7 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
 
 double dot(const Tensor& x, const Tensor& y) { return sum(x * y).item(); }
-Tensor finite(const Tensor& x) { return less(abs(x), number_like(infinity, x)); }
+Tensor finite(const Tensor& x) { return less(abs(x), infinity); }
 
 /// For z's entries, then the rows of G: 1 or -1 where the upper or the lower side holds, 2 where both are one, else 0.
 std::vector<int> active_rows(const QP<Tensor>& qp, const Answer& at) {
@@ -37,7 +37,7 @@ std::vector<int> active_rows(const QP<Tensor>& qp, const Answer& at) {
 bool unique(const QP<Tensor>& qp, const std::vector<int>& active) {
   const std::int64_t n = qp.q.size(-1), m = row_count(qp.G);
   const Tensor held = abs(from({n + m, 1}, Values(active.begin(), active.end()))), I = eye(n, float64);
-  const auto unit_rows = [](const Tensor& x) { return x / sqrt(maximum(sum(x * x, {1}, {.keepdims = true}), number_like(1e-300, x))); };
+  const auto unit_rows = [](const Tensor& x) { return x / sqrt(maximum(sum(x * x, {1}, {.keepdims = true}), 1e-300)); };
   Tensor H = (slice(held, 0, 0, n) - 1e-12) * I;
   if (qp.Q.defined()) H = H + (row_count(qp.Q) > 1 ? qp.Q : qp.Q * I) / std::max(max(abs(qp.Q)).item(), 1e-300);
   const auto add_rows = [&](const Tensor& x) { H = H + matmul(x, x, {.transpose_a = true}); };

@@ -128,7 +128,7 @@ void add_flags(CLI::App& app, Settings& settings) {
   app.add_option("FILE", settings.files, "problems in safetensors")->required();
   app.add_option("--tolerance", settings.options.tolerance, "on residuals and gap, times 1 + the size of the data (1e-9)")->type_name("X");
   app.add_option("--max-iterations", settings.options.max_iterations, "(200)")->type_name("N");
-  app.add_option("--threads", settings.options.threads, "as many as there are cores; answers do not depend on it")->type_name("N");
+  app.add_option("--threads", settings.options.threads, "OMP_NUM_THREADS, else as many as there are cores; answers do not depend on it")->type_name("N");
   app.add_option("--seed", settings.seed, "of --check-gradient (0)")->type_name("N");
   app.add_flag("--solution", settings.solution, "print z and the duals nu, lambda, dual_lower, dual_upper, dual_lower_g too");
   app.add_flag("--check-gradient", settings.check_gradient, "print gradient_error too");

@@ -118,7 +118,7 @@ std::vector<Flag> common(Settings& s, const std::string& default_out) {
     s.out = text;
   };
   return {{"seed", "N", "fixes data, initial parameters and order, whatever the number of threads (0)", seed, [&s] { return std::to_string(s.seed); }},
-          {"threads", "N", "as many as there are cores", threads},
+          {"threads", "N", "OMP_NUM_THREADS, else as many as there are cores", threads},
           {"out", "DIR", "folder for metrics, parameters and pictures (" + default_out + ", or that of --resume's file); another run's move to old.1 in it", out},
           {"resume", "FILE", "go on from a run's last.safetensors", [&s](const std::string& text) { s.resume = text; }}};
 }

@@ -56,7 +56,7 @@ class Backend {
 const Backend& backend(Device);
 bool available(Device);
 
-/// Threads for large tensors and batches; at first as many as the machine has cores. Results never depend on it.
+/// Threads for large tensors and batches; at first OMP_NUM_THREADS, else as many as there are cores. Results never depend on it.
 int threads();
 void set_threads(int count);
 

@@ -8,6 +8,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <exception>
@@ -254,7 +255,7 @@ class CpuBackend : public Backend {
   }
 };
 
-int thread_count = omp_get_num_procs();
+int thread_count = std::min(omp_get_max_threads(), 1024);
 
 }  // namespace
 

@@ -238,13 +238,14 @@ Var pad(const Var& x, const std::vector<Pad>& pads, double value) {
 
 Tensor gather(const Tensor& x, int axis, const Tensor& index) {
   check_operands("gather", x);
-  check(index.defined() && index.dtype() == int64 && index.rank() == 1,
-        "gather: the index must be an int64 tensor of one axis; got ", index.dtype(), index.shape());
+  check(index.defined() && index.dtype() == int64, "gather: the index must be an int64 tensor (convert with to(int64)); got ", index.dtype(), index.shape());
   check(index.device() == x.device(), "gather: the index must be on the tensor's device (move it with to(device)); got ", index.device(), " and ", x.device());
   const int at = x.shape().axis(axis, "gather");
   for (std::int64_t i : index.to_vector<std::int64_t>())
     check(i >= 0 && i < x.size(at), "gather: an index must lie in [0, ", x.size(at), ") for axis ", axis, " of ", x.shape(), "; got ", i);
-  const Shape shape = with_size(x.shape(), at, index.numel());
+  Shape shape(x.shape().begin(), x.shape().begin() + at);
+  for (const std::int64_t size : index.shape()) shape.push_back(size);
+  for (int axis_after = at + 1; axis_after < x.rank(); ++axis_after) shape.push_back(x.size(axis_after));
   const Extent e(x.shape(), at);
   Buffer y = make_buffer(shape, x);
   dispatch(x.dtype(), [&](auto t) {

@@ -83,19 +83,20 @@ double total_weight(const Tensor& labels, const Tensor& weights) {
 }
 
 void check_classes(const Tensor& logits, const Tensor& labels, const CrossEntropy& options) {
-  check(logits.rank() == 2 && logits.size(0) > 0, "cross_entropy: logits must be [batch, classes] and not empty; got ", logits.shape());
-  check(labels.defined() && labels.dtype() == int64 && labels.shape() == Shape{logits.size(0)},
-        "cross_entropy: labels must be int64 [", logits.size(0), "]; got ", labels.dtype(), labels.shape());
+  check(logits.rank() >= 2 && logits.numel() > 0, "cross_entropy: logits must be [batch, ..., classes] and not empty; got ", logits.shape());
+  const Shape batch(logits.shape().begin(), logits.shape().end() - 1);
+  check(labels.defined() && labels.dtype() == int64 && labels.shape() == batch,
+        "cross_entropy: labels must be int64 ", batch, "; got ", labels.dtype(), labels.shape());
   check_floating("cross_entropy", logits.dtype());
   check(labels.device() == logits.device(), "cross_entropy: labels must be on the logits' device (move them with to(device)); got ",
         labels.device(), " and ", logits.device());
-  check_labels("cross_entropy", labels, logits.size(1));
+  check_labels("cross_entropy", labels, logits.size(-1));
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing must lie in [0, 1]; got ",
         options.label_smoothing);
   const Tensor& weights = options.class_weights;
   if (!weights.defined()) return;
   check_operands("cross_entropy", logits, weights);
-  check(weights.shape() == Shape{logits.size(1)}, "cross_entropy: class weights must be [", logits.size(1), "]; got ", weights.shape());
+  check(weights.shape() == Shape{logits.size(-1)}, "cross_entropy: class weights must be [", logits.size(-1), "]; got ", weights.shape());
 }
 
 // Elementwise losses of y and its target t, and their derivatives by y.
@@ -177,11 +178,11 @@ Var cross_entropy(const Var& logits, const Tensor& labels, const CrossEntropy& o
   const bool wants_gradient = logits.tracked();
   return dispatch_floating("cross_entropy", x.dtype(), [&](auto t) {
     using T = decltype(t);
-    Buffer rows(static_cast<std::size_t>(x.size(0)) * sizeof(T), x.device());
+    Buffer rows(static_cast<std::size_t>(labels.numel()) * sizeof(T), x.device());
     Buffer dx(wants_gradient ? static_cast<std::size_t>(x.numel()) * sizeof(T) : 0, x.device());
-    parallel_for(x.device(), x.size(0), 8 * x.numel(),
+    parallel_for(x.device(), labels.numel(), 8 * x.numel(),
                  CrossEntropyRow<T>{x.data<T>(), labels.data<std::int64_t>(), weights.defined() ? weights.data<T>() : nullptr,
-                                    options.label_smoothing, scale, x.size(1), static_cast<T*>(rows.data()),
+                                    options.label_smoothing, scale, x.size(-1), static_cast<T*>(rows.data()),
                                     wants_gradient ? static_cast<T*>(dx.data()) : nullptr});
     const Tensor loss = sum(Tensor(labels.shape(), x.dtype(), std::move(rows)));
     if (!wants_gradient) return Var(loss);

@@ -65,6 +65,23 @@ OPTNET_WITH_NUMBER(-)
 OPTNET_WITH_NUMBER(*)
 OPTNET_WITH_NUMBER(/)
 #undef OPTNET_WITH_NUMBER
+#define OPTNET_WITH_NUMBER(op)                                                                                       \
+  inline Tensor op(const Tensor& a, double b) { return op(a, number_like(b, a)); }                                   \
+  inline Tensor op(double a, const Tensor& b) { return op(number_like(a, b), b); }
+OPTNET_WITH_NUMBER(maximum)
+OPTNET_WITH_NUMBER(minimum)
+OPTNET_WITH_NUMBER(equal)
+OPTNET_WITH_NUMBER(less)
+OPTNET_WITH_NUMBER(less_equal)
+OPTNET_WITH_NUMBER(greater)
+OPTNET_WITH_NUMBER(greater_equal)
+#undef OPTNET_WITH_NUMBER
+inline Var maximum(const Var& a, double b) { return maximum(a, Var(number_like(b, a.value()))); }
+inline Var maximum(double a, const Var& b) { return maximum(Var(number_like(a, b.value())), b); }
+inline Var minimum(const Var& a, double b) { return minimum(a, Var(number_like(b, a.value()))); }
+inline Var minimum(double a, const Var& b) { return minimum(Var(number_like(a, b.value())), b); }
+inline Tensor where(const Tensor& mask, const Tensor& a, double b) { return where(mask, a, number_like(b, a)); }
+inline Var where(const Tensor& mask, const Var& a, double b) { return where(mask, a, Var(number_like(b, a.value()))); }
 
 // ---- reduce.cu: over any axes; no axes means all of them -------------------------------------------------------
 
@@ -151,7 +168,8 @@ struct Pad {
 /// `value` added before and after the entries of each axis: pad(x, {{0, 0}, {1, 2}}).
 Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value = 0);
 Var pad(const Var& x, const std::vector<Pad>& pads, double value = 0);
-/// The entries of an axis that `index` (int64, [k]) names, in its order; repeats are allowed.
+/// The entries of an axis that `index` (int64) names, in its order; repeats are allowed. The index's shape takes the axis's
+/// place: [B, T] of a table [n, c] gives [B, T, c], and a scalar drops the axis.
 Tensor gather(const Tensor& x, int axis, const Tensor& index); Var gather(const Var& x, int axis, const Tensor& index);
 /// Joined along an existing axis; the other sizes must agree.
 Tensor concat(const std::vector<Tensor>& parts, int axis); Var concat(const std::vector<Var>& parts, int axis);
@@ -173,7 +191,7 @@ struct CrossEntropy {
   double label_smoothing = 0;  // the share of the target that is spread evenly over all classes, in [0, 1]
   Tensor class_weights{};      // [C]; none: all 1
 };
-/// Mean of -log softmax(logits)[label]. logits [B, C], labels [B] int64 in 0 ... C-1 -> scalar. With weights w and
+/// Mean of -log softmax(logits)[label]. logits [B, ..., C], labels [B, ...] int64 in 0 ... C-1 -> scalar. With weights w and
 /// smoothing s: sum of -(1 - s) w[label] log p[label] - s / C sum_c w[c] log p[c], over the sum of w[label].
 Var cross_entropy(const Var& logits, const Tensor& labels, const CrossEntropy& options = {});
 /// Mean of -t log p - (1 - t) log(1 - p) with p = sigmoid(logits), without overflow; equal shapes, t in [0, 1]. -> scalar

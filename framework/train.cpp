@@ -1,4 +1,4 @@
-// Waiting, progress, log, interruption, curves.
+// Waiting, flags, progress, log, interruption, curves.
 #include "framework/train.h"
 
 #include "framework/io.h"
@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -28,6 +30,38 @@ void spin_briefly(char** argv) {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (!error) ::execv(program.c_str(), argv);  // returns only if it fails; then all works, at worst slowly
+}
+
+namespace {
+
+void read_flag(const std::string& name, const std::string& text, std::string* value) {
+  check(!text.empty(), name, ": needs a text; got none");
+  *value = text;
+}
+
+template <class T>
+void read_flag(const std::string& name, const std::string& text, T* value) {
+  const char* const end = text.data() + text.size();
+  T number = 0;
+  const auto [at, error] = std::from_chars(text.data(), end, number);
+  check(error == std::errc{} && at == end && number >= 0, name, ": needs a whole number of 0 or more; got '", text, "'");
+  *value = number;
+}
+
+}  // namespace
+
+void read_flags(int argc, char** argv, const std::vector<std::pair<std::string, Flag>>& flags) {
+  for (int i = 1; i < argc; i += 2) {
+    const std::string given = argv[i];
+    const auto known = std::find_if(flags.begin(), flags.end(), [&](const auto& flag) { return flag.first == given; });
+    if (known == flags.end()) {
+      std::ostringstream defaults;
+      for (const auto& [name, flag] : flags) std::visit([&, &name = name](auto* value) { defaults << ' ' << name << ' ' << *value; }, flag);
+      fail("unknown argument '", given, "'; the flags and what they are without being given:", defaults.str());
+    }
+    check(i + 1 < argc, given, ": needs a value; got none");
+    std::visit([&](auto* value) { read_flag(given, argv[i + 1], value); }, known->second);
+  }
 }
 
 bool on_terminal() {

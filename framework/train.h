@@ -1,5 +1,5 @@
-// What programs that train share: waiting that leaves the cores to others, a progress line, a log of records, Ctrl-C
-// as a flag, curves as a picture.
+// What programs that train share: waiting that leaves the cores to others, flags, a progress line, a log of records,
+// Ctrl-C, curves as a picture.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace optnet {
@@ -16,6 +18,13 @@ namespace optnet {
 /// slower where other programs keep the cores busy. How long they spin is read from the environment when OpenMP is
 /// loaded: so this starts the program anew with a short spin, unless the environment says something of it already.
 void spin_briefly(char** argv);
+
+/// What a flag of a command line sets: a whole number that is not negative, or a text.
+using Flag = std::variant<std::int64_t*, std::uint64_t*, std::string*>;
+/// Reads "--name value" pairs; flags that are not given leave their variables as they were. Throws Error for any other
+/// argument or value, and says which there are. For programs of few flags; those of many have CLI11.
+///     read_flags(argc, argv, {{"--steps", &steps}, {"--text", &text}});
+void read_flags(int argc, char** argv, const std::vector<std::pair<std::string, Flag>>& flags);
 
 /// Whether standard output is a terminal that can overwrite a line.
 bool on_terminal();

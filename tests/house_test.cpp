@@ -14,7 +14,7 @@ const std::map<std::string, Names>& includes() {
   static const std::map<std::string, Names> all = [] {
     std::map<std::string, Names> out;
     const std::regex include(R"re((^|\n)\s*#\s*include\s*"([^"]+)")re");
-    for (const char* folder : {"framework", "solvers", "layers", "examples", "benchmarks", "tests"}) {
+    for (const char* folder : {"framework", "solvers", "layers", "examples", "examples/small", "benchmarks", "tests"}) {
       if (!std::filesystem::is_directory(folder)) continue;
       for (const auto& entry : std::filesystem::directory_iterator(folder)) {
         if (!Names{".h", ".cpp", ".cu"}.contains(entry.path().extension().string())) continue;
@@ -97,6 +97,17 @@ TEST_CASE("solvers are usable alone: they see numbers, never the tape or an op",
     }
   }
   CHECK(count > 20);
+}
+
+TEST_CASE("a small example is one file that needs the public header alone", "[house]") {
+  int count = 0;
+  for (const auto& [file, included] : includes()) {
+    if (!is_in(file, "examples/small")) continue;
+    INFO(file);
+    CHECK(included == Names{"optnet.h"});
+    ++count;
+  }
+  CHECK(count >= 7);
 }
 
 TEST_CASE("no file includes itself by a detour", "[house]") {

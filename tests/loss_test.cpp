@@ -33,6 +33,17 @@ TEST_CASE("cross entropy weighs classes and smooths labels as PyTorch does", "[l
   CHECK(max_difference(sum(gradient(loss, x), {1}), zeros({2}, float64)) < 1e-15);  // each row's adds up to 0
 }
 
+TEST_CASE("cross entropy takes batches of any axes, the classes last, as if they were one", "[loss]") {
+  Random random{3};
+  const Tensor x = normal(random, {2, 3, 4}), y = argmax(normal(random, {2, 3, 4}));
+  const CrossEntropy options{.label_smoothing = 0.1, .class_weights = from({4}, {1.0f, 2.0f, 0.5f, 3.0f})};
+  const auto deep = [&](const Var& v) { return cross_entropy(v, y, options); };
+  const auto flat = [&](const Var& v) { return cross_entropy(v, y.reshape({6}), options); };
+  CHECK(same_bits(deep(x).value(), flat(x.reshape({6, 4})).value()));
+  CHECK(same_bits(gradient(deep, x), gradient(flat, x.reshape({6, 4})).reshape({2, 3, 4})));
+  CHECK(error_of([&] { flat(x); }) == "cross_entropy: labels must be int64 [2, 3]; got int64[6]");
+}
+
 TEST_CASE("cross entropy bears masked classes, large logits, and says NaN when it is given one", "[loss]") {
   const Tensor masked = from({1, 3}, {-infinity, 1., 1.});
   const auto at = [](std::int64_t label, CrossEntropy options = {}) {

@@ -158,6 +158,11 @@ void add_movements(std::vector<Row>& rows) {
     rows.push_back({"slice", "", [axis = axis, start = start, stop = stop](const Vars& v) { return slice(v[0], axis, start, stop); }, {some({2, 3, 4})}});
   for (int axis : {0, 1, -1})
     rows.push_back({"gather", "with repeats", [=](const Vars& v) { return gather(v[0], axis, whole({1, 0, 1, 1, 2}, v[0])); }, {some({3, 4, 3})}});
+  for (int axis : {0, 1, -1})
+    for (const Shape& shape : {Shape{}, Shape{2, 3}, Shape{0, 2}})
+      rows.push_back({"gather", "by an index of any shape", [=](const Vars& v) {
+                        return gather(v[0], axis, slice(whole({2, 0, 1, 2, 2, 0}, v[0]), 0, 0, shape.numel()).reshape(shape));
+                      }, {some({3, 4, 3})}});
   rows.push_back({"gather", "nothing", [](const Vars& v) { return gather(v[0], 0, whole({}, v[0])); }, {some({3, 2})}});
   for (int axis : {0, 1, -1})
     rows.push_back({"concat", "", [=](const Vars& v) { return concat({v[0], v[1], v[0]}, axis); }, {some({2, 2, 2}), some({2, 2, 2})}});

@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include <algorithm>
+#include <iostream>
 
 TEST_CASE("the generator is Philox 4x32-10, by its authors' known answers", "[random]") {
   // Random123's kat_vectors: counter 0, key 0 gives 6627e8d5 e169c58d bc57ac4c 9b00dbd8; bits() takes the first two words.
@@ -43,6 +44,15 @@ TEST_CASE("a copy of a generator repeats its numbers, another seed or place does
   const Tensor first = uniform(default_random(), {5});
   seed(7);
   CHECK(same_bits(first, uniform(default_random(), {5})));
+}
+
+TEST_CASE("says the number of threads, for the next test", "[.threads]") { std::cout << "threads: " << threads() << std::endl; }
+
+TEST_CASE("at first there are as many threads as OMP_NUM_THREADS says", "[random]") {
+  const Scratch folder;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  for (const char* count : {"1", "3"})
+    CHECK_THAT(run(folder, std::string("OMP_NUM_THREADS=") + count + " " + program + " '[.threads]'").out, Contains(std::string("threads: ") + count + "\n"));
 }
 
 TEST_CASE("threads do not change random tensors", "[random]") {

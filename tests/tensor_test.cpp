@@ -259,6 +259,35 @@ TEST_CASE("comparisons give 1 or 0 in their operands' dtype", "[tensor][ops]") {
   CHECK(same_bits(greater_equal(x, y), numbers({0, 1, 1})));
 }
 
+TEST_CASE("the shape of gather's index takes the axis's place", "[tensor][ops]") {
+  const Tensor x = numbers({0, 1, 2, 3, 4, 5}).reshape({3, 2});
+  const Tensor words = from({2, 2}, std::vector<std::int64_t>{2, 0, 1, 1});
+  CHECK(same_bits(gather(x, 0, words), numbers({4, 5, 0, 1, 2, 3, 2, 3}).reshape({2, 2, 2})));
+  CHECK(same_bits(gather(x, -1, from({1, 3}, std::vector<std::int64_t>{1, 0, 1})), numbers({1, 0, 1, 3, 2, 3, 5, 4, 5}).reshape({3, 1, 3})));
+  CHECK(same_bits(gather(x, 0, from({}, std::vector<std::int64_t>{1})), numbers({2, 3})));
+  CHECK(gather(x, 0, zeros({2, 0}, int64)).shape() == Shape{2, 0, 2});
+}
+
+TEST_CASE("a plain number beside a tensor takes its dtype, in comparisons, limits and choices too", "[tensor][ops]") {
+  for (const DType dtype : {float32, float64, int64}) {
+    const Tensor x = numbers({1, 2, 3}).to(dtype);
+    const auto is = [&](const Tensor& y, std::initializer_list<double> expected) { return same_bits(y, numbers(expected).to(dtype)); };
+    CHECK(is(equal(x, 2), {0, 1, 0}));
+    CHECK(is(less(x, 2), {1, 0, 0}));
+    CHECK(is(less(2, x), {0, 0, 1}));
+    CHECK(is(less_equal(x, 2), {1, 1, 0}));
+    CHECK(is(greater(x, 2), {0, 0, 1}));
+    CHECK(is(greater_equal(2, x), {1, 1, 0}));
+    CHECK(is(maximum(x, 2), {2, 2, 3}));
+    CHECK(is(minimum(2, x), {1, 2, 2}));
+    CHECK(is(where(less(x, 2), x, 7), {1, 7, 7}));
+  }
+  Tape tape;
+  const Var x = tape.watch(from({3}, {1.0f, 2.0f, 3.0f}));
+  const Gradients gradients = tape.gradients(sum(maximum(x, 1.5) + minimum(2.5, x) + minimum(x, 2.5) + maximum(1.5, x) + where(less(x.value(), 2), x, 0)));
+  CHECK(same_bits(gradients[x], from({3}, {3.0f, 4.0f, 2.0f})));
+}
+
 // ---- refusals -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("mixed dtypes are refused by name, with the cure", "[tensor][ops][errors]") {
@@ -324,7 +353,7 @@ TEST_CASE("shapes that do not go together are refused by name, as given", "[tens
   CHECK(error_of([&] { slice(a, 0, -3, 1); }) == "slice: start <= stop must lie within axis 0 of [2, 3]; got -3 and 1");
   CHECK(error_of([&] { gather(a, 0, from({1}, std::vector<std::int64_t>{2})); }) == "gather: an index must lie in [0, 2) for axis 0 of [2, 3]; got 2");
   CHECK(error_of([&] { gather(a, 0, from({1}, std::vector<std::int64_t>{-1})); }) == "gather: an index must lie in [0, 2) for axis 0 of [2, 3]; got -1");
-  CHECK(error_of([&] { gather(a, 0, b); }) == "gather: the index must be an int64 tensor of one axis; got float32[4]");
+  CHECK(error_of([&] { gather(a, 0, b); }) == "gather: the index must be an int64 tensor (convert with to(int64)); got float32[4]");
   CHECK(error_of([&] { concat({a, b}, 0); }) == "concat: all sizes but axis 0's must agree; got [2, 3] and [4]");
   CHECK(error_of([&] { concat({a, ones({2, 4})}, 0); }) == "concat: all sizes but axis 0's must agree; got [2, 3] and [2, 4]");
   CHECK(error_of([&] { concat(std::vector<Tensor>{}, 0); }) == "concat: needs at least one tensor; got none");
@@ -333,7 +362,7 @@ TEST_CASE("shapes that do not go together are refused by name, as given", "[tens
   CHECK(error_of([&] { stack(std::vector<Tensor>{}); }) == "stack: needs at least one tensor; got none");
 
   const Tensor labels = zeros({2}, int64);
-  CHECK(error_of([&] { cross_entropy(b, labels); }) == "cross_entropy: logits must be [batch, classes] and not empty; got [4]");
+  CHECK(error_of([&] { cross_entropy(b, labels); }) == "cross_entropy: logits must be [batch, ..., classes] and not empty; got [4]");
   CHECK(error_of([&] { cross_entropy(a, zeros({3}, int64)); }) == "cross_entropy: labels must be int64 [2]; got int64[3]");
   CHECK(error_of([&] { cross_entropy(a, zeros({2})); }) == "cross_entropy: labels must be int64 [2]; got float32[2]");
   CHECK(error_of([&] { cross_entropy(a, labels + 3); }) == "cross_entropy: a label must lie in [0, 3); got 3");

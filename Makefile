@@ -77,6 +77,12 @@ python-venv: build/venv/bin/pip       ## NumPy and safetensors in build/venv, fo
 build/venv/bin/pip:
 	python3 -m venv build/venv
 
+torch-venv: build/torch-venv/bin/pip  ## likewise PyTorch in build/torch-venv, the system's if there is one, for the test that exchanges models
+	build/torch-venv/bin/python3 -c "import torch" 2>/dev/null || $< install -q torch --index-url https://download.pytorch.org/whl/cpu
+	$< install -q numpy packaging safetensors
+build/torch-venv/bin/pip:
+	$(or $(shell /usr/bin/python3 -c "import torch, sys; print(sys.executable)" 2>/dev/null),python3) -m venv --system-site-packages build/torch-venv
+
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"
 
@@ -93,7 +99,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp fuzz-files fuzz-readers python-venv docs clean help
+.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp fuzz-files fuzz-readers python-venv torch-venv docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -79,6 +79,9 @@ python-venv: build/venv/bin/pip       ## NumPy and safetensors in build/venv, fo
 build/venv/bin/pip:
 	python3 -m venv build/venv
 
+torch-venv: python-venv               ## likewise PyTorch, for the test that exchanges models with it
+	build/venv/bin/pip install -q torch packaging
+
 docs: examples $(build)/run-tests         ## checks the code, links and equation numbers of README and docs/
 	$(build)/run-tests "[docs]"
 
@@ -95,7 +98,7 @@ help:                                 ## this list
 	  "  CXX=clang++                     another compiler" \
 	  "  ARCH=x86-64-v3                  another machine than this one (default: native)"
 
-.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp fuzz-files fuzz-readers python-venv docs clean help
+.PHONY: always all examples test bench bench-peers bench-program fuzz fuzz-qp fuzz-files fuzz-readers python-venv torch-venv docs clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 

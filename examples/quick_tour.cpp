@@ -13,6 +13,19 @@ struct Block : Module {
   Var operator()(const Var& x) const { return x + scale * relu(inner(x)); }
 };
 
+// A small LeNet, under the names that it has in PyTorch.
+struct LeNet : Module {
+  Conv2d conv1 = child("conv1", Conv2d{1, 2, 5, {.padding = 2}});
+  Conv2d conv2 = child("conv2", Conv2d{2, 4, 5});
+  Linear fc1 = child("fc1", Linear{4 * 5 * 5, 12}), fc2 = child("fc2", Linear{12, 12}), fc3 = child("fc3", Linear{12, 10});
+
+  Var operator()(const Var& x) const {
+    Var y = max_pool2d(relu(conv1(x)), 2);
+    y = max_pool2d(relu(conv2(y)), 2);
+    return fc3(relu(fc2(relu(fc1(Flatten{}(y))))));
+  }
+};
+
 // An op of your own: its value, and for each input the way back.
 Var square(const Var& x) {
   return record("square", x.value() * x.value(),
@@ -61,7 +74,14 @@ void train() {
     }
   Tensor right = equal(argmax(net(data.x).value()), data.y);
   std::cout << "right: " << mean(right.to(float32)).item() << '\n';
-  save_safetensors("tour.safetensors", values(net.parameters()));
+  net.save("tour.safetensors");
+}
+
+void pretrained() {
+  LeNet net;
+  net.load("tests/data/lenet.safetensors");
+  net.eval();
+  std::cout << net(zeros({1, 1, 28, 28})).value() << '\n';
 }
 
 void trainer() {
@@ -82,6 +102,7 @@ int main() try {
   projection();
   train();
   trainer();
+  pretrained();  // reads a file of the repository, so from its root
 } catch (const Error& error) {
   std::cerr << "quick_tour: " << error.what() << '\n';
   return 1;

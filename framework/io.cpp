@@ -195,10 +195,12 @@ std::string read_file(const std::filesystem::path& path) {
   check(std::filesystem::exists(path, error), path.string(), ": there is no such file");
   check(std::filesystem::is_regular_file(path, error), path.string(), ": not a file");
   std::ifstream in(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(in), {}};
-  check(static_cast<bool>(in) || in.eof(), path.string(), ": cannot be read (", std::strerror(errno), ")");
   check(in.is_open(), path.string(), ": cannot be opened (", std::strerror(errno), ")");
-  return content;
+  try {
+    return {std::istreambuf_iterator<char>(in), {}};
+  } catch (const std::ios_base::failure& failure) {  // the disk's, say
+    fail(path.string(), ": cannot be read (", failure.code().message(), ")");
+  }
 }
 
 }  // namespace optnet

@@ -1,6 +1,8 @@
 // Walking the tree of modules.
 #include "layers/module.h"
 
+#include "framework/io.h"
+
 #include <cxxabi.h>
 
 #include <cstdlib>
@@ -43,6 +45,17 @@ std::vector<NamedParam> Module::state() const {
     append(out, prefix, state.buffers);
   });
   return out;
+}
+
+void Module::save(const std::filesystem::path& path) const { save_safetensors(path, values(state())); }
+
+void Module::load(const std::filesystem::path& path) {
+  const NamedTensors tensors = load_safetensors(path).tensors;
+  try {
+    assign(state(), tensors);
+  } catch (const Error& error) {
+    fail(path.string(), ": ", error.what());
+  }
 }
 
 void Module::train(bool on) {

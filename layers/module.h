@@ -6,6 +6,7 @@
 #include "framework/optim.h"
 
 #include <concepts>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <typeinfo>
@@ -21,9 +22,13 @@ class Module {
   std::vector<NamedParam> parameters() const;
   /// Likewise what is saved but not trained, as the running statistics of BatchNorm.
   std::vector<NamedParam> buffers() const;
-  /// Both, in each place where they are: all that a checkpoint holds.
-  ///     save_safetensors(path, values(net.state()));   assign(net.state(), load_safetensors(path).tensors);
+  /// Both, in each place where they are: all that a checkpoint holds, and PyTorch's state_dict().
   std::vector<NamedParam> state() const;
+
+  /// The state under its names in safetensors, as PyTorch's save_file(model.state_dict(), path) writes it. A missing or unknown
+  /// name, or another shape or dtype, is an error that names it and leaves the module untouched.
+  void save(const std::filesystem::path& path) const;
+  void load(const std::filesystem::path& path);
 
   /// Training (the initial mode) or evaluation, for this module and all below it; Dropout acts in training only.
   void train(bool on = true);

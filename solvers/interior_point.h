@@ -39,10 +39,10 @@ class InteriorPoint : public Iterate<T> {
 
       each_side([&](int i) { rc_[i] = s[i] * lambda[i]; });           // predictor: aim at mu = 0
       direction();
-      const T share = mu_after(longest_step()) / max(mu_, T(1e-300));
-      const MaskOf<T> stalled = mu_ > 0.5 * past_mu_[1];               // then the second-order term leads in circles:
-      const T sigma = select(stalled, T(0.3), share * share * share);  // (K13)
-      const T second = select(stalled, T(0.0), T(1.0));               // a plain centred step gets out of them
+      const T longest = longest_step(), share = mu_after(longest) / max(mu_, T(1e-300));
+      const MaskOf<T> stalled = (mu_ > 0.5 * past_mu_[1]) | (longest < T(1e-4));  // then the second-order term leads in circles,
+      const T sigma = select(stalled, T(0.3), share * share * share);  // (K13)    // or far away: a plain centred step gets out of it
+      const T second = select(stalled, T(0.0), T(1.0));
       past_mu_[1] = past_mu_[0], past_mu_[0] = mu_;
 
       each_side([&](int i) { rc_[i] = P.mask[i] * (s[i] * lambda[i] + second * ds_[i] * dlambda_[i] - sigma * mu_); });  // (K14)

@@ -223,6 +223,21 @@ Iterates read_start(const Batch& batch, const QPSolution& earlier) {
   return start;
 }
 
+/// An answer that the batch's dtype cannot hold is none: float32 data may have one beyond float32.
+void drop_overflow(const Batch& batch, Iterates& at, QPSolution& solution) {
+  if (batch.dtype != float32) return;
+  const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
+  for (std::int64_t e = 0; e < batch.count; ++e) {
+    bool fits = true;
+    for (auto [x, width] : {std::pair{&at.z, n}, {&at.nu, p}, {&at.lambda, k}})
+      for (std::int64_t i = e * width; i < (e + 1) * width; ++i) fits &= std::abs((*x)[static_cast<std::size_t>(i)]) <= std::numeric_limits<float>::max();
+    if (fits) continue;
+    solution.status[static_cast<std::size_t>(e)] = QPStatus::numerical;
+    std::fill_n(at.z.data() + e * n, n, 0), std::fill_n(at.nu.data() + e * p, p, 0);
+    std::fill_n(at.lambda.data() + e * k, k, 0), std::fill_n(at.s.data() + e * k, k, 1);
+  }
+}
+
 /// Columns first ... first + size - 1 of x [count, width] as a tensor in the batch's dtype.
 Tensor columns(const Batch& batch, const std::vector<double>& x, std::int64_t width, std::int64_t first, std::int64_t size) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
@@ -250,6 +265,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   auto factors = std::make_shared<QPFactors>();
   const Iterates start = options.warm_start ? read_start(batch, *options.warm_start) : Iterates{};
   if (!solve_cpu(batch, options, start, at, solution, *factors)) check_matrices(batch);
+  drop_overflow(batch, at, solution);
   if (options.on_failure == OnFailure::raise) raise_failures(batch, solution);
 
   solution.z = columns(batch, at.z, n, 0, n);

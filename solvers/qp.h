@@ -71,7 +71,8 @@ struct QPSolution {
 
 /// Solves a batch. Errors: shapes, dtypes or numbers (NaN) that make no sense; and, unless on_failure is report,
 /// any element that has no solution, named with the reason. Each element's answer is the same, bit for bit, alone,
-/// in any batch and with any number of threads. float32 is solved in double and rounded at the end.
+/// in any batch and with any number of threads. float32 is solved in double and rounded at the end; an answer beyond
+/// float32 is none: numerical.
 QPSolution solve(const QP<Tensor>& qp, const QPOptions& options = {});
 
 /// The gradient of a loss with respect to the solution: the seed of the backward pass. Absent means zero.

@@ -76,8 +76,9 @@ void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int
 }
 
 /// Elements that were not solved have no derivative: 0. Nor have those in which it overflows: the matrices' gradients are sums
-/// of products of d and the solution.
+/// of products of d and the solution, and what is shared is summed over the batch.
 void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) {
+  const double largest = batch.dtype == float32 ? 1e34 : 1e290;
   for (std::int64_t e = 0; e < batch.count; ++e) {
     const auto sum_of_sizes = [&](const Iterates& x) {
       double sum = 0;
@@ -85,7 +86,7 @@ void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) 
         for (std::int64_t i = e * width; i < (e + 1) * width; ++i) sum += std::abs((*values)[static_cast<std::size_t>(i)]);
       return sum;
     };
-    const bool whole = sum_of_sizes(d) * sum_of_sizes(solution.factors->solution) < 1e290;  // not so of inf or NaN, not even times 0
+    const bool whole = sum_of_sizes(d) * sum_of_sizes(solution.factors->solution) < largest;  // not so of inf or NaN, not even times 0
     if (whole && solution.status[static_cast<std::size_t>(e)] == QPStatus::solved) continue;
     std::fill_n(d.z.data() + e * batch.n, batch.n, 0), std::fill_n(d.nu.data() + e * batch.p, batch.p, 0);
     std::fill_n(d.lambda.data() + e * batch.sides(), batch.sides(), 0);

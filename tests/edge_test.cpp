@@ -148,6 +148,38 @@ TEST_CASE("what overflows is not called solved", "[qp]") {
   CHECK((s.status[0] != QPStatus::solved || (std::isfinite(s.objective[0]) && std::isfinite(s.dual_residual[0]))));
 }
 
+TEST_CASE("an answer that float32 cannot hold is not called solved, and neither it nor its gradient is infinite", "[qp]") {
+  const QPOptions report{.on_failure = OnFailure::report, .differentiable = true};
+  const Tensor q = from({2, 1}, Values{1, 1e20}), Q = full({2, 1, 1}, 1e-20, float64), lower = number(-1e-20);
+  for (const QP<Tensor>& qp : {QP<Tensor>{.Q = Q, .q = q}, QP<Tensor>{.Q = Q, .q = -1.0 * q, .upper = lower}, QP<Tensor>{.Q = 1e-10 * Q, .q = 1e-15 * q}}) {
+    QP<Tensor> single = qp;
+    for (Tensor* x : fields(single))
+      if (x->defined()) *x = x->to(float32);
+    const QPSolution s = solve(single, report), exact = solve(qp, report);
+    for (std::size_t e : {0, 1}) {
+      const double largest = max(abs(slice(exact.z, 0, static_cast<std::int64_t>(e), static_cast<std::int64_t>(e) + 1))).item();
+      CHECK(s.status[e] == (largest < 3.4e38 ? exact.status[e] : QPStatus::numerical));
+    }
+    CHECK(all_finite(s));
+    CHECK(all_finite(gradient_of_sums(single, s)));
+  }
+}
+
+TEST_CASE("no step throws an iterate far out, warm or cold, whatever the regularization", "[qp]") {
+  // The objective falls along z[2]; such steps are short ones here, and soon mu is far below what the first rows still lack.
+  const QP<Tensor> qp{.q = list({-7.875, -7.5, 0.75}), .upper = number(7.9375)};
+  QPSolution at_zero;
+  at_zero.z = zeros({3}, float64), at_zero.status = {QPStatus::solved};
+  for (double regularization : {1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 0.9})
+    for (bool warm : {false, true}) {
+      INFO("regularization " << regularization << (warm ? ", warm" : ""));
+      const QPSolution s = solve(qp, {.regularization = regularization, .on_failure = OnFailure::report,
+                                      .warm_start = warm ? std::make_shared<const QPSolution>(at_zero) : nullptr});
+      CHECK((s.status[0] == QPStatus::dual_infeasible || s.status[0] == QPStatus::max_iterations));
+      CHECK(max(abs(s.z)).item() < 1e6);
+    }
+}
+
 TEST_CASE("random linear programs, and Sudoku-like degenerate vertices, are all solved", "[qp]") {
   Generator r{std::mt19937_64{21}};
   const int n = 16, p = 10, B = 60;

@@ -2,6 +2,7 @@
 // which are kernels, in pointwise.cu.
 #include "framework/tensor.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <iomanip>
@@ -15,6 +16,12 @@ Tensor::Tensor(const Shape& shape, DType dtype, Buffer&& buffer) : shape_(shape)
 }
 
 Device Tensor::device() const { return buffer_ ? buffer_->device() : Device::cpu; }
+
+void* Tensor::sole_memory() {
+  if (buffer_.use_count() != 1) return nullptr;
+  std::atomic_thread_fence(std::memory_order_acquire);  // another thread may have held it till now: its reads come first
+  return const_cast<void*>(buffer_->data());
+}
 
 double Tensor::element(const std::int64_t* index, std::size_t count) const {
   check(defined() && count == static_cast<std::size_t>(rank()), "element: needs one index for each axis of ", shape_,

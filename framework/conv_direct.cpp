@@ -179,9 +179,11 @@ void DirectConvolution<T>::add_weight_gradient(const T* x, const T* dy, T* memor
   const std::int64_t length = Lanes<T>::round_up(length_), ld = length + across * Lanes<T>::count;
   T* rows = memory + frame_size();  // [out, ld]: dy, and zeros in the gaps
   frame(x, memory);
-  std::fill(rows, rows + out_ * ld, T(0));
   for (std::int64_t o = 0; o < out_; ++o)
-    for (std::int64_t i = 0; i < out_height_; ++i) std::copy_n(dy + (o * out_height_ + i) * out_width_, out_width_, rows + o * ld + i * framed_width_);
+    for (std::int64_t i = 0; i < out_height_; ++i) {
+      T* const gap = std::copy_n(dy + (o * out_height_ + i) * out_width_, out_width_, rows + o * ld + i * framed_width_);
+      std::fill(gap, rows + o * ld + (i + 1 < out_height_ ? (i + 1) * framed_width_ : ld), T(0));
+    }
   std::int64_t o = 0;
   for (; o + correlated <= out_; o += correlated) correlate<correlated>(length, rows + o * ld, ld, memory, offsets_.data(), depth, dw + o * depth);
   for (; o + 2 <= out_; o += 2) correlate<2>(length, rows + o * ld, ld, memory, offsets_.data(), depth, dw + o * depth);

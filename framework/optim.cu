@@ -6,6 +6,10 @@
 #include <cmath>
 #include <optional>
 
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wpass-failed"  // where little is optimised, simd has no effect
+#endif
+
 namespace optnet {
 namespace {
 

@@ -2,7 +2,6 @@
 // which are kernels, in pointwise.cu.
 #include "framework/tensor.h"
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <iomanip>
@@ -19,7 +18,7 @@ Device Tensor::device() const { return buffer_ ? buffer_->device() : Device::cpu
 
 void* Tensor::sole_memory() {
   if (buffer_.use_count() != 1) return nullptr;
-  std::atomic_thread_fence(std::memory_order_acquire);  // another thread may have held it till now: its reads come first
+  { const auto holder = buffer_; }  // as another thread may have held it till now: the count's change orders its reads before what follows
   return const_cast<void*>(buffer_->data());
 }
 

@@ -135,6 +135,9 @@ $(build)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(compile_cu) -MMD -MP -c -o $@ $<
 
+# An optimiser's step rounds as its formula is written, with and without FMA.
+$(build)/framework/optim.cu.o: flags += -ffp-contract=off
+
 # Tests are compiled once and run once: optimising them would cost more than it saves. But not those of the solver's
 # templates, which would share instantiations with the library, and give other bits.
 $(filter-out %/solver_test.cpp.o,$(tests)): flags += -O1

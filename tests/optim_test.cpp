@@ -43,8 +43,8 @@ Param start() { return Param(vec({1, -2, 0.5})); }
 
 TEST_CASE("SGD's first steps by hand", "[optim]") {
   Param x(vec({1, 2}));
-  SGD sgd{{{"x", x}}, {.lr = 0.125}};
-  sgd.step(gradients_with(x, vec({8, -8})));
+  SGD sgd{{{"x", x}}, {.lr = 0.1}};
+  sgd.step(gradients_with(x, vec({10, -10})));
   CHECK(x.value().to_vector<double>() == Numbers{0, 3});
   Param y(vec({1}));
   SGD heavy{{{"y", y}}, {.lr = 0.5, .momentum = 0.5}};

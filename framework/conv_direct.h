@@ -2,6 +2,8 @@
 // conv.cu calls them.
 #pragma once
 
+#include "framework/kernel.h"
+
 #include <cstdint>
 #include <vector>
 
@@ -14,9 +16,9 @@ struct Sliding {
   std::int64_t stride[2], padding[2], dilation[2];
   std::int64_t out_height, out_width;
 
-  std::int64_t window() const { return rows * columns; }
-  std::int64_t in_size() const { return height * width; }  // of a channel
-  std::int64_t out_size() const { return out_height * out_width; }
+  OPTNET_HD std::int64_t window() const { return rows * columns; }
+  OPTNET_HD std::int64_t in_size() const { return height * width; }  // of a channel
+  OPTNET_HD std::int64_t out_size() const { return out_height * out_width; }
 };
 
 /// A convolution y [out, ...] of x [channels, ...] by w [out, channels, rows, columns], stride 1; or, for the gradient of x, the

@@ -53,14 +53,17 @@ examples: $(programs) $(small)        ## the programs of examples/, linked here 
 test: examples $(build)/run-tests         ## builds and runs all tests; TEST="[qp]" runs some
 	$(build)/run-tests $(TEST)
 
-bench: bench-program                  ## measures the QP solver on W1 to W7: build/bench.json
+bench: bench-program                  ## measures the QP solver on W1 to W7, and the framework: build/bench*.json
 	./bench --json build/bench.json
+	./bench_framework --json build/bench-framework-alone.json
 
-bench-peers: bench-program            ## the same problems by other solvers: build/bench-peers.json and a picture
+bench-peers: bench-program examples   ## the same by other solvers and by PyTorch: build/bench-*.json and a picture
 	python3 benchmarks/peers.py --library $(library)
+	python3 benchmarks/framework_peers.py
 
-bench-program: $(build)/bench
-	@ln -f $< bench
+bench-program: $(build)/bench $(build)/bench_framework
+	@ln -f $(build)/bench bench
+	@ln -f $(build)/bench_framework bench_framework
 
 fuzz:                                 ## feeds the QP solver bytes as problems (clang); FUZZ_SECONDS=120 FUZZ_SEED=0
 	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-qp
@@ -86,7 +89,7 @@ docs: examples $(build)/run-tests         ## checks the code, links and equation
 	$(build)/run-tests "[docs]"
 
 clean:                                ## removes build/ and the programs
-	rm -rf build bench $(programs) $(small)
+	rm -rf build bench bench_framework $(programs) $(small)
 
 help:                                 ## this list
 	@echo "make TARGET [SWITCH=...]"; echo; echo "targets:"
@@ -129,6 +132,9 @@ $(build)/fuzz-files: $(build)/tests/fuzz_files.cpp.o $(library)
 $(build)/bench: $(build)/benchmarks/bench.cpp.o $(library)
 	$(CXX) $(flags) -o $@ $^ $(libs)
 
+$(build)/bench_framework: $(build)/benchmarks/framework.cpp.o $(library)
+	$(CXX) $(flags) -o $@ $^ $(libs)
+
 $(build)/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(flags) -MMD -MP -c -o $@ $<
@@ -136,6 +142,9 @@ $(build)/%.cpp.o: %.cpp
 $(build)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(compile_cu) -MMD -MP -c -o $@ $<
+
+# An optimiser's step rounds as its formula is written, with and without FMA.
+$(build)/framework/optim.cu.o: flags += -ffp-contract=off
 
 # Tests are compiled once and run once: optimising them would cost more than it saves. But not those of the solver's
 # templates, which would share instantiations with the library, and give other bits.

@@ -8,7 +8,6 @@
 #include <CLI/CLI.hpp>
 #include <cblas.h>
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include <cstdio>
 #include <fstream>
@@ -76,14 +75,6 @@ double active_rows(const Workload& w, const QPSolution& s) {
   const double* dual = duals.defined() ? duals.data<double>() : nullptr;
   return static_cast<double>(std::count_if(dual, dual + duals.numel(), [](double x) { return x > 1e-9; })) / static_cast<double>(w.batch);
 }
-
-/// Peak of resident memory so far, in MB. Linux forgets the old peak when told to, so that the next one is that of what follows.
-double peak_memory() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
-void forget_peak_memory() { std::ofstream("/proc/self/clear_refs") << 5; }
 
 void print_row(const ordered_json& row, double gigabytes) {
   const double speed = row["gflops"], dgemm = row["dgemm_gflops"];

@@ -1,14 +1,16 @@
 // The workloads that the solver is measured on, W1 to W7: their sizes, the generator of their problems, and what every
-// measurement needs: the least time of several runs, and residuals of an answer in the problem's own data.
+// measurement needs: the least time of several runs, the peak of memory, and residuals of an answer in the problem's own data.
 #pragma once
 
 #include "framework/ops.h"
 #include "solvers/qp.h"
 
+#include <sys/resource.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -132,5 +134,13 @@ double milliseconds(clockid_t clock, const F& f) {
   }
   return best;
 }
+
+/// Peak of resident memory so far, in MB. Linux forgets the old peak when told to, so that the next one is that of what follows.
+inline double peak_memory() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+inline void forget_peak_memory() { std::ofstream("/proc/self/clear_refs") << 5; }
 
 }  // namespace optnet::benchmarks

@@ -255,18 +255,26 @@ struct MaxPool {
     for (std::int64_t j = 0; j < at.out_width; ++j) {
       const std::int64_t left = j * at.stride[1] - at.padding[1];
       const std::int64_t x0 = left < 0 ? 0 : left, x1 = left + at.columns < at.width ? left + at.columns : at.width;
-      std::int64_t at_best = y0 * at.width + x0;
-      T best = plane[at_best];
-      for (std::int64_t r = y0; r < y1; ++r)
-        for (std::int64_t c = x0, k = r * at.width + x0; c < x1; ++c, ++k) {
-          const T v = plane[k];
-          const std::int64_t larger = !(v <= best) & (best == best);
-          at_best += (k - at_best) & -larger;  // no branch, which would be guessed wrong
-          best = plane[at_best];
-        }
-      y[task * at.out_width + j] = best;
-      from[task * at.out_width + j] = static_cast<std::int32_t>(at_best);
+      const std::int64_t first = y0 * at.width + x0, out = task * at.out_width + j;
+      std::int64_t k;
+      if (y1 - y0 == 2 && x1 - x0 == 2) {
+        const std::int64_t up = larger(plane, first, first + 1), down = larger(plane, first + at.width, first + at.width + 1);
+        k = larger(plane, up, down);
+      } else {
+        k = first;
+        for (std::int64_t r = y0; r < y1; ++r)
+          for (std::int64_t c = x0; c < x1; ++c) k = larger(plane, k, r * at.width + c);
+      }
+      y[out] = plane[k];
+      from[out] = static_cast<std::int32_t>(k);
     }
+  }
+
+ private:
+  OPTNET_HD static std::int64_t larger(const T* plane, std::int64_t k, std::int64_t next) {
+    const T best = plane[k];
+    const std::int64_t take = !(plane[next] <= best) & (best == best);
+    return k + ((next - k) & -take);  // no branch, which would be guessed wrong
   }
 };
 

@@ -107,27 +107,38 @@ void correlate(std::int64_t length, const T* dy, std::int64_t ldy, const T* x, c
 
 template <class T>
 DirectConvolution<T>::DirectConvolution(const Sliding& at, std::int64_t out, const T* w, Of of)
-    : channels_(at.channels), height_(at.height), width_(at.width), out_(out), out_height_(at.out_height), out_width_(at.out_width),
+    : at_(at), channels_(at.channels), height_(at.height), width_(at.width), out_(out), out_height_(at.out_height), out_width_(at.out_width),
       padding_{at.padding[0], at.padding[1]} {
   const bool turned = of == Of::input_gradient;
   if (turned) {
     std::swap(channels_, out_), std::swap(height_, out_height_), std::swap(width_, out_width_);
     for (int axis : {0, 1}) padding_[axis] = at.dilation[axis] * ((axis ? at.columns : at.rows) - 1) - at.padding[axis];
+    scattered_ = (out_height_ - 1) * (width_ + 2 * padding_[1]) + out_width_ > 2 * at.out_size();
+    if (scattered_) padding_[0] = padding_[1] = 0;
   }
   framed_height_ = height_ + 2 * padding_[0], framed_width_ = width_ + 2 * padding_[1];
-  length_ = (out_height_ - 1) * framed_width_ + out_width_;
-  for (std::int64_t c = 0; c < channels_; ++c)
-    for (std::int64_t r = 0; r < at.rows; ++r)
-      for (std::int64_t s = 0; s < at.columns; ++s)
-        offsets_.push_back((c * framed_height_ + r * at.dilation[0]) * framed_width_ + s * at.dilation[1]);
-  if (of == Of::weight_gradient) return;  // needs no weights
-  const auto depth = static_cast<std::int64_t>(offsets_.size()), window = at.window();
-  weights_.resize(static_cast<std::size_t>((out_ + block - 1) / block * block * depth));
-  for (std::int64_t o = 0; o < out_; ++o)
-    for (std::int64_t k = 0; k < depth; ++k) {
-      const std::int64_t c = k / window, opposite = window - 1 - k % window;
-      weights_[static_cast<std::size_t>((o / block * depth + k) * block + o % block)] = turned ? w[(c * out_ + o) * window + opposite] : w[o * depth + k];
-    }
+  length_ = scattered_ ? at.out_size() : (out_height_ - 1) * framed_width_ + out_width_;
+  if (scattered_)
+    for (std::int64_t o = 0; o < out; ++o) offsets_.push_back(o * length_);
+  else
+    for (std::int64_t c = 0; c < channels_; ++c)
+      for (std::int64_t r = 0; r < at.rows; ++r)
+        for (std::int64_t s = 0; s < at.columns; ++s)
+          offsets_.push_back((c * framed_height_ + r * at.dilation[0]) * framed_width_ + s * at.dilation[1]);
+  const std::int64_t window = at.window(), depth = at.channels * window;
+  if (of == Of::value) pack(out, [=](std::int64_t o, std::int64_t k) { return w[o * depth + k]; });
+  else if (scattered_) pack(depth, [=](std::int64_t row, std::int64_t o) { return w[o * depth + row]; });
+  else if (turned) pack(out_, [=](std::int64_t c, std::int64_t k) { return w[k / window * depth + c * window + window - 1 - k % window]; });
+}
+
+/// weights_ of `rows` rows, in blocks.
+template <class T>
+template <class Entry>
+void DirectConvolution<T>::pack(std::int64_t rows, const Entry& entry) {
+  const auto depth = static_cast<std::int64_t>(offsets_.size());
+  weights_.resize(static_cast<std::size_t>((rows + block - 1) / block * block * depth));
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t k = 0; k < depth; ++k) weights_[static_cast<std::size_t>((row / block * depth + k) * block + row % block)] = entry(row, k);
 }
 
 /// And room to read whole tiles beyond it.
@@ -152,8 +163,32 @@ void DirectConvolution<T>::frame(const T* x, T* framed) const {
       std::copy_n(x + (c * height_ + i) * width_ + skip, count, framed + (c * framed_height_ + i + padding_[0]) * framed_width_ + left);
 }
 
+/// dx from dy. Row (c, r, s) of the products is the share of dx[c] that came by entry (r, s) of the window.
+template <class T>
+void DirectConvolution<T>::scatter(const T* dy, T* memory, T* dx) const {
+  const auto depth = static_cast<std::int64_t>(offsets_.size());
+  const std::int64_t ld = Lanes<T>::round_up(length_) + across * Lanes<T>::count, all = out_ * at_.window();
+  T* rows = memory + frame_size();  // [block, ld]
+  frame(dy, memory);
+  std::fill(dx, dx + out_ * at_.in_size(), T(0));
+  for (std::int64_t first = 0; first < all; first += block) {
+    combine<block>(length_, depth, weights_.data() + first * depth, memory, offsets_.data(), rows, ld);
+    for (std::int64_t row = first; row < std::min(first + block, all); ++row) {
+      const std::int64_t c = row / at_.window(), r = row / at_.columns % at_.rows, s = row % at_.columns;
+      const std::int64_t top = r * at_.dilation[0] - at_.padding[0], left = s * at_.dilation[1] - at_.padding[1];
+      const std::int64_t begin = std::max<std::int64_t>(0, -left), end = std::min(width_, at_.width - left);
+      for (std::int64_t i = std::max<std::int64_t>(0, -top); i < std::min(height_, at_.height - top); ++i) {
+        const T* from = rows + (row - first) * ld + i * width_;
+        T* to = dx + (c * at_.height + top + i) * at_.width + left;
+        for (std::int64_t j = begin; j < end; ++j) to[j] += from[j];
+      }
+    }
+  }
+}
+
 template <class T>
 void DirectConvolution<T>::run(const T* x, const T* bias, T* memory, T* y) const {
+  if (scattered_) return scatter(x, memory, y);
   const auto depth = static_cast<std::int64_t>(offsets_.size());
   const std::int64_t ld = Lanes<T>::round_up(length_) + across * Lanes<T>::count;
   T* rows = memory + frame_size();  // [block, ld], with the frame's gaps in them
@@ -179,9 +214,11 @@ void DirectConvolution<T>::add_weight_gradient(const T* x, const T* dy, T* memor
   const std::int64_t length = Lanes<T>::round_up(length_), ld = length + across * Lanes<T>::count;
   T* rows = memory + frame_size();  // [out, ld]: dy, and zeros in the gaps
   frame(x, memory);
-  std::fill(rows, rows + out_ * ld, T(0));
   for (std::int64_t o = 0; o < out_; ++o)
-    for (std::int64_t i = 0; i < out_height_; ++i) std::copy_n(dy + (o * out_height_ + i) * out_width_, out_width_, rows + o * ld + i * framed_width_);
+    for (std::int64_t i = 0; i < out_height_; ++i) {
+      T* const gap = std::copy_n(dy + (o * out_height_ + i) * out_width_, out_width_, rows + o * ld + i * framed_width_);
+      std::fill(gap, rows + o * ld + (i + 1 < out_height_ ? (i + 1) * framed_width_ : ld), T(0));
+    }
   std::int64_t o = 0;
   for (; o + correlated <= out_; o += correlated) correlate<correlated>(length, rows + o * ld, ld, memory, offsets_.data(), depth, dw + o * depth);
   for (; o + 2 <= out_; o += 2) correlate<2>(length, rows + o * ld, ld, memory, offsets_.data(), depth, dw + o * depth);

@@ -1,4 +1,4 @@
-// Optimisers, clipping and schedules.
+// What all optimisers share, clipping and schedules; the optimisers themselves stand in optim.cu.
 #include "framework/optim.h"
 
 #include "framework/ops.h"
@@ -10,12 +10,8 @@
 namespace optnet {
 namespace {
 
-void check_rate(const char* op, const char* name, double value) {
-  check(value >= 0 && std::isfinite(value), op, ": the ", name, " must be finite and not negative; got ", value);
-}
-
-void check_share(const char* op, const char* name, double value) {
-  check(value >= 0 && value < 1, op, ": ", name, " must lie in [0, 1); got ", value);
+void check_factor(const char* name, double value) {
+  check(value >= 0 && std::isfinite(value), "optimizer: the factor on a group's ", name, " must be finite and not negative; got ", value);
 }
 
 }  // namespace
@@ -32,8 +28,8 @@ Optimizer::Optimizer(const std::vector<ParamGroup>& groups, double rate, std::ve
   std::vector<NamedParam> all;
   std::map<const Tensor*, std::string> cells;  // one in two places would be stepped twice
   for (const ParamGroup& group : groups) {
-    check_rate("optimizer", "factor on a group's learning rate", group.lr);
-    check_rate("optimizer", "factor on a group's weight decay", group.weight_decay);
+    check_factor("learning rate", group.lr);
+    check_factor("weight decay", group.weight_decay);
     for (const auto& [name, param] : group.params) {
       const auto [taken, fresh] = cells.try_emplace(&param.value(), name);
       check(fresh || taken->second == name, "optimizer: '", taken->second, "' and '", name, "' are one parameter; give it once");
@@ -51,8 +47,14 @@ void Optimizer::step(const Gradients& gradients) {
     for (const Tensor& x : buffers)
       check(x.dtype() == param.dtype() && x.device() == param.value().device(), "optimizer: parameter '", name, "' was ", x.dtype(), " on ",
             x.device(), " and now is ", param.dtype(), " on ", param.value().device(), "; make the optimiser after to()");
+  std::vector<Tensor> dx;
+  for (const Slot& slot : slots_) {
+    const Tensor &x = slot.param.value(), &own = dx.emplace_back(gradients[slot.param]);
+    check(own.shape() == x.shape() && own.dtype() == x.dtype() && own.device() == x.device(), "optimizer: the gradient of '", slot.name,
+          "' must be ", x.dtype(), x.shape(), " on ", x.device(), " as the parameter is; got ", own.dtype(), own.shape(), " on ", own.device());
+  }
   ++steps_;
-  for (Slot& slot : slots_) slot.param.set(update(slot.param.value(), gradients[slot.param], slot));
+  for (std::size_t i = 0; i < slots_.size(); ++i) update(*slots_[i].param.cell_, dx[i], slots_[i]);
 }
 
 void check_names(const char* op, const std::vector<NamedParam>& params) {
@@ -85,52 +87,6 @@ void Optimizer::load_state(const NamedTensors& state) {
   for (Slot& slot : slots_)
     for (std::size_t k = 0; k < buffer_names_.size(); ++k)
       slot.buffers[k] = state.at(buffer_names_[k] + "." + slot.name).to(slot.param.value().device());
-}
-
-SGD::SGD(const std::vector<ParamGroup>& groups, SGDOptions options) : Optimizer(groups, options.lr, {"momentum"}), options_(options) {
-  check_rate("SGD", "learning rate", options.lr);
-  check_rate("SGD", "weight decay", options.weight_decay);
-  check_share("SGD", "momentum", options.momentum);
-  check(!options.nesterov || options.momentum > 0, "SGD: Nesterov needs momentum > 0; got ", options.momentum);
-}
-
-Tensor SGD::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
-  const double rate = lr * slot.lr, momentum = options_.momentum, decay = options_.weight_decay * slot.weight_decay;
-  const Tensor g = decay != 0 ? dx + decay * x : dx;
-  if (momentum == 0) return x - rate * g;
-  Tensor& v = slot.buffers[0];
-  v = momentum * v + g;
-  return x - rate * (options_.nesterov ? g + momentum * v : v);
-}
-
-Adam::Adam(const std::vector<ParamGroup>& groups, AdamOptions options) : Adam("Adam", groups, options) {}
-
-Adam::Adam(const char* op, const std::vector<ParamGroup>& groups, AdamOptions options)
-    : Optimizer(groups, options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
-  check_rate(op, "learning rate", options.lr);
-  check_rate(op, "weight decay", options.weight_decay);
-  check_share(op, "beta1", options.beta1);
-  check_share(op, "beta2", options.beta2);
-  check(options.eps > 0 && std::isfinite(options.eps), op, ": eps must be finite and positive; got ", options.eps);
-}
-
-Tensor Adam::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
-  const double beta1 = options_.beta1, beta2 = options_.beta2, decay = options_.weight_decay * slot.weight_decay;
-  const Tensor g = decay != 0 ? dx + decay * x : dx;
-  Tensor &m = slot.buffers[0], &v = slot.buffers[1];
-  m = beta1 * m + (1 - beta1) * g;
-  v = beta2 * v + (1 - beta2) * (g * g);
-  const double t = static_cast<double>(steps_), correction = 1 - std::pow(beta1, t);
-  return x - (lr * slot.lr / correction) * m / (sqrt(v / (1 - std::pow(beta2, t))) + options_.eps);
-}
-
-AdamW::AdamW(const std::vector<ParamGroup>& groups, AdamWOptions options)
-    : Adam("AdamW", groups, {.lr = options.lr, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps}), decay_(options.weight_decay) {
-  check_rate("AdamW", "weight decay", decay_);
-}
-
-Tensor AdamW::update(const Tensor& x, const Tensor& dx, Slot& slot) const {
-  return Adam::update(x * (1 - lr * slot.lr * decay_ * slot.weight_decay), dx, slot);
 }
 
 double clip_norm(Gradients& gradients, const std::vector<NamedParam>& params, double limit) {

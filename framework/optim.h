@@ -61,8 +61,8 @@ class Optimizer {
 
   Optimizer(const std::vector<ParamGroup>& groups, double lr, std::vector<std::string> buffer_names);
 
-  /// The new value of a parameter, now x; the slot's buffers are updated in place.
-  virtual Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const = 0;
+  /// Steps x, the value of the slot's parameter, and the slot's buffers.
+  virtual void update(Tensor& x, const Tensor& dx, Slot& slot) const = 0;
   std::int64_t steps_ = 0;  // counted from 1 within update()
 
  private:
@@ -82,7 +82,7 @@ class SGD : public Optimizer {
   explicit SGD(const std::vector<ParamGroup>& groups, SGDOptions options = {});
 
  private:
-  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
+  void update(Tensor& x, const Tensor& dx, Slot& slot) const override;
   SGDOptions options_;
 };
 
@@ -96,11 +96,13 @@ class Adam : public Optimizer {
   explicit Adam(const std::vector<ParamGroup>& groups, AdamOptions options = {});
 
  protected:
-  Adam(const char* op, const std::vector<ParamGroup>& groups, AdamOptions options);  // `op` names the optimiser in errors
-  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
+  /// `op` names the optimiser in errors.
+  Adam(const char* op, const std::vector<ParamGroup>& groups, AdamOptions options, double decoupled_decay);
 
  private:
+  void update(Tensor& x, const Tensor& dx, Slot& slot) const override;
   AdamOptions options_;
+  double decoupled_decay_;
 };
 
 struct AdamWOptions {
@@ -111,10 +113,6 @@ class AdamW : public Adam {
  public:
   explicit AdamW(std::vector<NamedParam> params, AdamWOptions options = {}) : AdamW(std::vector{ParamGroup{std::move(params)}}, options) {}
   explicit AdamW(const std::vector<ParamGroup>& groups, AdamWOptions options = {});
-
- private:
-  Tensor update(const Tensor& x, const Tensor& dx, Slot& slot) const override;
-  double decay_;
 };
 
 /// Scales gradients of the parameters so that their joint 2-norm is at most `limit`. Returns the norm before.

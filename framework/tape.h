@@ -29,6 +29,7 @@ class Param {
 
  private:
   friend class Tape;
+  friend class Optimizer;
   std::shared_ptr<Tensor> cell_;
 };
 

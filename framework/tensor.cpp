@@ -16,6 +16,12 @@ Tensor::Tensor(const Shape& shape, DType dtype, Buffer&& buffer) : shape_(shape)
 
 Device Tensor::device() const { return buffer_ ? buffer_->device() : Device::cpu; }
 
+void* Tensor::sole_memory() {
+  if (buffer_.use_count() != 1) return nullptr;
+  { const auto holder = buffer_; }  // as another thread may have held it till now: the count's change orders its reads before what follows
+  return const_cast<void*>(buffer_->data());
+}
+
 double Tensor::element(const std::int64_t* index, std::size_t count) const {
   check(defined() && count == static_cast<std::size_t>(rank()), "element: needs one index for each axis of ", shape_,
         "; got ", count);

@@ -38,6 +38,8 @@ class Tensor {
     return static_cast<const T*>(buffer_->data());
   }
   const void* raw() const { return buffer_->data(); }
+  /// The memory, to be written over, if no other tensor shares it; null if one does, whose numbers must stay. For optimisers.
+  void* sole_memory();
 
   /// One element as a double: x(2, 3). Meant for reading results; loops over many elements use data<T>().
   template <std::integral... Index>

@@ -12,7 +12,8 @@ Tensor some(const Shape& shape, DType dtype = float64) {
 
 TEST_CASE("a convolution of stride 2 is every other entry of the one of stride 1, which another path computes", "[ops][conv]") {
   for (DType dtype : {float32, float64})
-    for (const auto& [x, w] : {std::pair{Shape{3, 5, 19, 23}, Shape{13, 5, 3, 4}}, {Shape{2, 40, 9, 9}, Shape{33, 40, 3, 3}}, {Shape{1, 3, 70, 65}, Shape{6, 3, 5, 5}}}) {
+    for (const auto& [x, w] : {std::pair{Shape{3, 5, 19, 23}, Shape{13, 5, 3, 4}}, {Shape{2, 40, 9, 9}, Shape{33, 40, 3, 3}},
+                               {Shape{1, 3, 70, 65}, Shape{6, 3, 5, 5}}, {Shape{2, 20, 12, 12}, Shape{50, 20, 5, 5}}}) {
       const Tensor a = some(x, dtype), b = some(w, dtype), c = some({w[0]}, dtype);
       const Conv2dOptions every{.padding = 2, .dilation = {1, 2}};
       Conv2dOptions other = every;

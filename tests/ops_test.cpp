@@ -238,6 +238,9 @@ void add_images(std::vector<Row>& rows) {
                         {{2, 1, 3, 3}, {2, 1, 2, 2}, {.padding = {3, 2}}},
                         {{2, 2, 7, 6}, {5, 2, 3, 3}, {.stride = {1, 2}, .padding = 1, .dilation = {2, 1}}},
                         {{3, 4, 3, 2}, {2, 4, 1, 1}, {}},
+                        {{2, 3, 5, 4}, {9, 3, 4, 3}, {.padding = {1, 0}}},
+                        {{1, 2, 7, 9}, {3, 2, 3, 3}, {.padding = 1, .dilation = 3}},
+                        {{2, 1, 4, 4}, {2, 1, 2, 2}, {.padding = 2, .dilation = 5}},
                         {{0, 2, 4, 4}, {3, 2, 3, 3}, {}}};
   for (const Case& c : cases) {
     rows.push_back({"conv2d", "with a bias", [o = c.options](const Vars& v) { return conv2d(v[0], v[1], v[2], o); }, {some(c.x), some(c.w), some({c.w[0]})},

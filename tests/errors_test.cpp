@@ -157,7 +157,7 @@ TEST_CASE("fit names what it refuses", "[errors]") {
   const Linear net{2, 2};
   SGD sgd{net.parameters(), {.lr = 0.1}};
   const Fit good{.state = net.state(), .optimizer = sgd, .train = {ones({4, 2}), zeros({4}, int64)},
-                 .loss = [&](const Dataset& batch, Epoch&) { return cross_entropy(net(batch.x), batch.y); }, .files = files, .folder = folder.path};
+                 .loss = [&](const Dataset& batch, Epoch&) { return cross_entropy(net(batch.x), batch.y); }, .files = files};
   const auto changed = [&](const std::function<void(Fit&)>& change) {
     return [&good, change] {
       Fit fault = good;
@@ -170,7 +170,6 @@ TEST_CASE("fit names what it refuses", "[errors]") {
       {changed([](Fit& f) { f.batch = 0; }), "fit: needs epochs and a batch size of at least 1; got 10 and 0"},
       {changed([](Fit& f) { f.train = {}; }), "fit: needs examples to train on; got none"},
       {changed([](Fit& f) { f.loss = nullptr; }), "fit: needs a loss"},
-      {changed([](Fit& f) { f.batches.drop_last = true; }), "fit: takes the last batch as it is; leave drop_last out"},
       {changed([&](Fit& f) { f.resume = folder / "last.safetensors", f.settings = {{"rate", "0.1"}}; }),
        (folder / "last.safetensors").string() + ": it is of another run: its 'rate' is '0.5', and here '0.1'"},
   });

@@ -228,6 +228,24 @@ TEST_CASE("a run does not cost an earlier one its files", "[sudoku][program]") {
   CHECK(kept == 1);
 }
 
+TEST_CASE("a folder that cannot be written into is refused, and what is in it stays", "[sudoku][program]") {
+  const Scratch folder;
+  REQUIRE(run(folder, "./sudoku_train --boards 100 --epochs 1 --out " + folder / "run").code == 0);
+  const std::string last = read_file(folder / "run/last.safetensors");
+  fs::copy("sudoku_train", folder / "sudoku_train");
+  fs::permissions(folder.path, fs::perms(0755));
+  fs::permissions(folder / "run", fs::perms(0555));
+  const std::string nobody = ::geteuid() == 0 ? "setpriv --reuid 65534 --regid 65534 --clear-groups " : "";  // root may write anywhere
+  const std::string program = nobody + folder / "sudoku_train" + " ";
+  for (const std::string& flags : {"--resume " + folder / "run/last.safetensors", "--out " + folder / "run/new"}) {
+    const Outcome outcome = run(folder, program + flags);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, Contains("--out: cannot write into '" + folder / "run") && Contains("give a folder that is there, or can be made, and is writable"));
+  }
+  fs::permissions(folder / "run", fs::perms(0755));
+  CHECK(read_file(folder / "run/last.safetensors") == last);
+}
+
 TEST_CASE("training that diverges ends in advice", "[sudoku][program]") {
   const Scratch folder;
   REQUIRE(run(folder, "./sudoku_train --boards 100 --epochs 1 --lr 1.5 --out " + folder / "run").code == 0);

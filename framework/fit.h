@@ -21,14 +21,14 @@ using Metrics = std::vector<Metric>;
 /// What an epoch has seen so far: sums over its examples.
 struct Epoch {
   std::int64_t number = 1, examples = 0;
-  double loss = 0;                     // its mean over the examples
+  double loss = 0;                          // its mean over the examples
   std::map<std::string, double> sums = {};  // whatever `loss` of Fit adds to it, the number of mistakes, say
 };
 
 /// How good the parameters are after an epoch.
 struct Judgement {
   std::vector<double> score;  // the smallest is kept as the best, compared from the first number on
-  Metrics metrics;              // for the record
+  Metrics metrics;            // for the record
   std::string text;           // for the line of progress
 };
 

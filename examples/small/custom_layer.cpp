@@ -48,9 +48,9 @@ int main(int argc, char** argv) try {
   std::cout << summary(net, {6}) << "\nerror of the perceptron: " << train(perceptron, steps, random) << '\n'
             << "error with the layer:    " << train(net, steps, random) << '\n';
 
-  save_safetensors(file, values(net.state()));
+  net.save(file);
   Sequential copy{Bilinear{6, 16}, Linear{16, 1}};
-  assign(copy.state(), load_safetensors(file).tensors);
+  copy.load(file);
   const Tensor x = uniform(random, {100, 6});
   std::cout << "the copy is off by:      " << max(abs(net(x) - copy(x))).item() << '\n';
 } catch (const Error& error) {

@@ -23,16 +23,17 @@ struct Settings : trainer::Settings {
 };
 
 void read_settings(Settings& s, int argc, char** argv) {
-  s.model = "lenet", s.batch = 128, s.epochs = 15;
+  s.model = "lenet", s.batch = 128;
   s.flags = {trainer::choice("model", s.model, {"mlp", "lenet", "optnet", "lenet-optnet"}, "the network; optnet's last layer is a QP (lenet)"),
              trainer::path("data", "DIR", s.data, "folder of idx files, as they are or with .gz (Debian's Fashion-MNIST, " + s.data.string() + ")"),
              trainer::whole("images", s.images, 1, 1'000'000, "training images at most (all)"),
-             trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training images (15)"),
+             trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training images (15; optnet: 20)"),
              trainer::whole("batch", s.batch, 2, 1'000'000, "images a step (128)"),
-             trainer::positive("lr", s.lr, "Adam's learning rate at first; it falls to 0 along a cosine (0.001; where a QP is the last layer, 0.003)")};
+             trainer::positive("lr", s.lr, "Adam's learning rate at first; it falls to 0 along a cosine (0.001; optnet: 0.01, lenet-optnet: 0.003)")};
   for (trainer::Flag& flag : trainer::common(s, "mnist_run")) s.flags.push_back(std::move(flag));
   trainer::read(argc, argv, program, "Classifies images of 28 x 28 pixels in ten classes.", s.flags, s);
-  if (s.lr == 0) s.lr = s.model.ends_with("optnet") ? 0.003 : 0.001;
+  if (s.epochs == 0) s.epochs = s.model == "optnet" ? 20 : 15;
+  if (s.lr == 0) s.lr = s.model == "optnet" ? 0.01 : s.model == "lenet-optnet" ? 0.003 : 0.001;
 }
 
 struct Score {

@@ -71,11 +71,11 @@ fuzz-qp: $(build)/fuzz-qp
 	@mkdir -p build/fuzz
 	$(build)/fuzz-qp build/fuzz -max_len=2048 -artifact_prefix=build/fuzz- $(fuzz_flags)
 
-fuzz-files:                           ## feeds the readers of files bytes (clang); FUZZ_SECONDS=120 FUZZ_SEED=0
+fuzz-files:                           ## feeds the readers of files bytes (clang); likewise, and FUZZ_FORMAT=csv for one of them
 	$(MAKE) CXX=clang++ SANITIZE=fuzzer-no-link,address,undefined fuzz-readers
 fuzz-readers: $(build)/fuzz-files
-	@mkdir -p build/fuzz-files
-	$(build)/fuzz-files build/fuzz-files -max_len=4096 -malloc_limit_mb=256 -artifact_prefix=build/fuzz-files- $(fuzz_flags)
+	@mkdir -p build/fuzz-files$(FUZZ_FORMAT)
+	FUZZ_FORMAT=$(FUZZ_FORMAT) $(build)/fuzz-files build/fuzz-files$(FUZZ_FORMAT) -max_len=4096 -malloc_limit_mb=256 -artifact_prefix=build/fuzz-files- $(fuzz_flags)
 
 python-venv: build/venv/bin/pip       ## NumPy and safetensors in build/venv, for the tests that exchange files with them
 	$< install -q numpy safetensors

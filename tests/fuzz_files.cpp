@@ -1,7 +1,8 @@
 // A libFuzzer target, built by `make fuzz-files`: every reader gets the same bytes as a file's content, so that the
 // corpus, and what breaks something, are files as they are. Either an Error comes out, which names the file, or tensors
 // no larger than the bytes allow; a table of whole numbers has in int64 the same ones as in float64. It begins from a
-// file of each format, which it writes itself.
+// file of each format, which it writes itself. With FUZZ_FORMAT=safetensors, npy, idx, csv or image only that reader is asked,
+// which goes through a hundred times as many inputs as all together.
 #include "framework/files.h"
 #include "framework/io.h"
 
@@ -86,14 +87,21 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const char* const format = std::getenv("FUZZ_FORMAT");
+  const auto asked = [](std::string_view name) { return !format || *format == '\0' || format == name; };
   const std::string_view content(reinterpret_cast<const char*>(data), size);
-  std::size_t numbers = 0;
-  for (const auto& [name, x] : tried([&] { return parse_safetensors(content, "the file"); }).tensors) numbers += static_cast<std::size_t>(x.numel());
-  demand(numbers <= size, "no more numbers than bytes");
-  check_size(tried([&] { return parse_npy(content, "the file"); }), size);
-  for (DType dtype : {float32, int64}) check_size(tried([&] { return parse_idx(content, "the file", dtype); }), 1100 * size);
-  check_size(tried([&] { return parse_image(content, "the file"); }), 3 * 8256 * size);
-  check_table(content, {.header = true, .missing_as_nan = true, .dtype = float64});
-  check_table(content, {.separator = ';', .dtype = float64});
+  if (asked("safetensors")) {
+    std::size_t numbers = 0;
+    for (const auto& [name, x] : tried([&] { return parse_safetensors(content, "the file"); }).tensors) numbers += static_cast<std::size_t>(x.numel());
+    demand(numbers <= size, "no more numbers than bytes");
+  }
+  if (asked("npy")) check_size(tried([&] { return parse_npy(content, "the file"); }), size);
+  for (DType dtype : {float32, int64})
+    if (asked("idx")) check_size(tried([&] { return parse_idx(content, "the file", dtype); }), 1100 * size);
+  if (asked("image")) check_size(tried([&] { return parse_image(content, "the file"); }), 3 * 8256 * size);
+  if (asked("csv")) {
+    check_table(content, {.header = true, .missing_as_nan = true, .dtype = float64});
+    check_table(content, {.separator = ';', .dtype = float64});
+  }
   return 0;
 }

@@ -14,7 +14,7 @@ namespace optnet {
 /// A number or a text under its name: what records are made of.
 struct Metric {
   std::string name;
-  std::variant<std::int64_t, double, std::string> value;
+  std::variant<std::int64_t, std::uint64_t, double, std::string> value;
 };
 using Metrics = std::vector<Metric>;
 

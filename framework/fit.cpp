@@ -54,21 +54,32 @@ void add(json& record, const Metrics& metrics) {
   for (const auto& [name, value] : metrics) std::visit([&, &name = name](const auto& x) { record[name] = x; }, value);
 }
 
-/// The epochs' records as a table.
+/// A text as CSV quotes it.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+/// The epochs' records as a table: a column for each name that occurs, empty where a record lacks it.
 std::string csv(const std::vector<json>& records) {
+  json columns = json::object();
   std::ostringstream out;
-  bool first = true;
-  for (const json& record : records) {
-    if (record["event"] != "epoch") continue;
-    const auto row = [&](const auto& text) {
-      const char* between = "";
-      for (const auto& [name, value] : record.items())
-        if (name != "event") out << std::exchange(between, ",") << text(name, value);
-      out << '\n';
-    };
-    if (std::exchange(first, false)) row([](const std::string& name, const json&) { return name; });
-    row([](const std::string&, const json& value) { return value.dump(); });
-  }
+  for (const json& record : records)
+    if (record["event"] == "epoch") columns.update(record);
+  columns.erase("event");
+  const auto row = [&](const auto& cell) {
+    const char* between = "";
+    for (const auto& [name, ignored] : columns.items()) out << std::exchange(between, ",") << cell(name);
+    out << '\n';
+  };
+  row([](const std::string& name) { return name; });
+  for (const json& record : records)
+    if (record["event"] == "epoch")
+      row([&](const std::string& name) {
+        if (!record.contains(name)) return std::string();
+        return record[name].is_string() ? quoted(record[name]) : record[name].dump();
+      });
   return out.str();
 }
 

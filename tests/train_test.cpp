@@ -301,6 +301,25 @@ TEST_CASE("what another run left moves aside, once and whole", "[train][fit]") {
   CHECK(fs::exists(folder / "old.1/last.safetensors"));
 }
 
+TEST_CASE("the table of a fit has a column for each name, also of records that differ", "[train][fit]") {
+  const Folder folder;
+  Task task(folder.path);
+  task.what.epochs = 2;
+  task.what.judge = [](const Epoch& epoch) {
+    return Judgement{{epoch.loss}, {epoch.number == 1 ? Metric{"note", std::string("a \"b\", c")} : Metric{"share", 0.5}}, ""};
+  };
+  fit(task.what);
+  std::ifstream csv(folder / "metrics.csv");
+  std::string header, first, second;
+  std::getline(csv, header), std::getline(csv, first), std::getline(csv, second);
+  CHECK(header == "epoch,loss,note,best_epoch,examples_per_second,share");
+  CHECK_THAT(first, Contains(R"(,"a ""b"", c",1,)"));
+  CHECK(first.ends_with(','));
+  CHECK(second.ends_with(",0.5"));
+  CHECK(std::count(first.begin(), first.end(), ',') == 6);
+  CHECK(std::count(second.begin(), second.end(), ',') == 5);
+}
+
 TEST_CASE("a full disk ends a fit with an error, and costs no checkpoint", "[train][fit]") {
   const Folder folder;
   Task first(folder.path);

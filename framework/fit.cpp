@@ -300,6 +300,8 @@ Fitted fit(const Fit& what) {
   check(what.epochs > 0 && what.batch > 0, "fit: needs epochs and a batch size of at least 1; got ", what.epochs, " and ", what.batch);
   check(what.train.x.defined() && what.train.size() > 0, "fit: needs examples to train on; got none");
   check(what.loss != nullptr, "fit: needs a loss");
+  for (const char* own : {"state", "metrics"})
+    check(!what.settings.contains(own) && !what.notes.contains(own), "fit: '", own, "' is what a checkpoint calls its own part; give the setting another name");
   std::error_code error;
   std::filesystem::create_directories(what.files.folder(), error);
   check(!error, "fit: cannot make the folder '", what.files.folder().string(), "': ", error.message());

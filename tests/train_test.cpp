@@ -348,7 +348,9 @@ TEST_CASE("fit refuses what it cannot train, by name", "[train][fit]") {
   RunFiles nowhere(folder / "file/run");
   Fit elsewhere{.state = task.what.state, .optimizer = task.adam, .train = task.data, .loss = task.what.loss, .files = nowhere};
   CHECK(error_of([&] { fit(elsewhere); }) == "fit: cannot make the folder '" + (folder / "file/run").string() + "': Not a directory");
-  task.what.epochs = 1, task.what.loss = nullptr;
+  task.what.epochs = 1, task.what.notes = {{"metrics", ""}};
+  CHECK(error_of([&] { fit(task.what); }) == "fit: 'metrics' is what a checkpoint calls its own part; give the setting another name");
+  task.what.notes = {}, task.what.loss = nullptr;
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs a loss");
   task.what.train = {zeros({0, 4}), zeros({0, 1})};
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs examples to train on; got none");

@@ -4,8 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 
@@ -14,13 +17,35 @@ namespace optnet {
 // ---- files --------------------------------------------------------------------------------------------------------
 
 RunFiles::RunFiles(std::filesystem::path folder, std::string suffix) : folder_(std::move(folder)), suffix_(std::move(suffix)) {
-  for (int number = 1; number == 1 || std::filesystem::exists(old_); ++number) old_ = folder_ / ("old." + std::to_string(number));
+  std::error_code error;  // a folder that cannot be looked into is an error once something is written
+  for (int number = 1; number == 1 || std::filesystem::exists(old_, error); ++number) old_ = folder_ / ("old." + std::to_string(number));
 }
 
+namespace {
+
+/// Removes what processes that are no more had written of a file, under the names that write_file() gives.
+void remove_parts(const std::filesystem::path& file) {
+  std::error_code error;
+  const std::string name = file.filename().string() + ".tmp";
+  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path() / ".", error)) {
+    const std::string other = entry.path().filename().string();
+    if (!other.starts_with(name)) continue;
+    const auto process = static_cast<pid_t>(std::strtol(other.c_str() + name.size(), nullptr, 10));
+    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), error);
+  }
+}
+
+}  // namespace
+
 const std::filesystem::path& RunFiles::claim(const std::filesystem::path& file) {
-  if (!claimed_.insert(file).second || all_claimed_ || !std::filesystem::exists(file)) return file;
-  if (std::filesystem::create_directory(old_)) std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
-  std::filesystem::rename(file, old_ / file.filename());
+  if (!claimed_.insert(file).second) return file;
+  remove_parts(file);
+  std::error_code error;
+  if (all_kept_ || kept_.contains(file) || !std::filesystem::exists(file, error)) return file;
+  if (std::filesystem::create_directory(old_, error))
+    std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
+  std::filesystem::rename(file, old_ / file.filename(), error);
+  check(!error, "fit: cannot move an earlier run's ", file.string(), " into ", old_.string(), ": ", error.message(), " (is the folder writable?)");
   return file;
 }
 
@@ -134,6 +159,8 @@ class Run {
 
  private:
   std::filesystem::path metrics_of(const std::string& model) const { return what_.files.folder() / ("metrics" + (model.empty() ? "" : "." + model) + ".jsonl"); }
+  /// A file of all models in the folder, which never moves aside.
+  const std::filesystem::path& shared(const std::filesystem::path& file) const { return what_.files.keep(file), what_.files.claim(file); }
   std::int64_t step_number() const { return (epoch_.number - 1) * batches_ + batch_; }
   double seconds() const { return seconds_before_ + since(begin_); }
 
@@ -186,7 +213,7 @@ class Run {
   void write(const json& record) {
     what_.files.claim(log_.path());
     log_.add(record);
-    if (log_.path() != metrics_of("")) write_file(metrics_of(""), log_.lines());
+    if (log_.path() != metrics_of("")) write_file(shared(metrics_of("")), log_.lines());
     write_file(what_.files.claim(std::filesystem::path(log_.path()).replace_extension(".csv")), csv(parse_records(log_.lines())));
   }
 
@@ -277,7 +304,7 @@ class Run {
     if (what_.models.empty()) add_curves(plots, what_.plots, "", color, parse_records(log_.lines()));
     for (const auto& [model, title] : what_.models) add_curves(plots, what_.plots, title, color++, read_records(metrics_of(model)));
     if (plots.empty()) return;
-    if (const std::string reason = draw_plots(what_.files.folder() / "curves.png", plots); !reason.empty()) std::cout << reason << "\n";
+    if (const std::string reason = draw_plots(shared(what_.files.folder() / "curves.png"), plots); !reason.empty()) std::cout << reason << "\n";
   }
 
   const Fit& what_;

@@ -216,10 +216,12 @@ TEST_CASE("a fit that was cut off goes on from its last checkpoint, bit for bit"
   Task first(parts.path);
   first.throw_at = 17;
   CHECK_THROWS_WITH(fit(first.what), "power cut");
+  for (const char* file : {"last.safetensors", "metrics.jsonl"}) std::ofstream(parts / (std::string(file) + ".tmp2000000000")) << "a part";  // of no process
   Task second(parts.path);
   second.what.resume = parts / "last.safetensors";
   CHECK(fit(second.what).finished);
   CHECK(second.steps == 14);  // from the end of the second epoch
+  for (const auto& entry : fs::directory_iterator(parts.path)) CHECK(entry.path().string().find(".tmp") == std::string::npos);
   check_same_run(whole.path, parts.path);
 }
 
@@ -299,6 +301,16 @@ TEST_CASE("what another run left moves aside, once and whole", "[train][fit]") {
   CHECK(read_file(folder / "old.1/metrics.jsonl") == metrics);
   CHECK(fs::exists(folder / "old.1/metrics.csv"));
   CHECK(fs::exists(folder / "old.1/last.safetensors"));
+}
+
+TEST_CASE("what cannot move aside is an error that names it, and stays", "[train][fit]") {
+  const Folder folder;
+  fit(Task(folder.path).what);
+  const std::string last = read_file(folder / "last.safetensors");
+  Task second(folder.path, 6);
+  std::ofstream(folder / "old.1") << "in the way";
+  CHECK(error_of([&] { fit(second.what); }).starts_with("fit: cannot move an earlier run's " + (folder / "metrics.jsonl").string() + " into "));
+  CHECK(read_file(folder / "last.safetensors") == last);
 }
 
 TEST_CASE("the table of a fit has a column for each name, also of records that differ", "[train][fit]") {

@@ -169,7 +169,7 @@ void run(const Settings& settings) {
     std::fflush(stdout);
     text += (text.empty() ? "[\n " : ",\n ") + row.dump();
   }
-  check(!text.empty(), "bench_framework: --workload is one of tiny, mlp, lenet, conv, adam, sgemm and memcpy; got ", settings.only);
+  check(!text.empty(), "--workload is one of tiny, mlp, lenet, conv, adam, sgemm and memcpy; got ", settings.only);
   if (!settings.json.empty()) write_file(settings.json, std::string_view(text + "\n]\n"));
 }
 

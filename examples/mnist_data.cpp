@@ -72,7 +72,9 @@ void draw_mistakes(const std::filesystem::path& png, const std::string& title, c
 
   const int rows = (static_cast<int>(wrong.size()) + columns - 1) / columns;
   Canvas canvas(2 * margin + columns * (side + gap) - gap, head + std::max(rows, 1) * (side + label + gap) - gap + margin, paper);
-  canvas.text({margin, 52}, 18, 2.5, title, ink);
+  canvas.text({margin, 46}, 18, 2.5, title, ink);
+  canvas.text({margin, 74}, 10, 1.6, "what it was taken for", red);
+  canvas.text({margin + Canvas::text_width(10, "what it was taken for") + gap, 74}, 10, 1.4, "what it is", grey);
   for (std::size_t k = 0; k < wrong.size(); ++k) {
     const int at = static_cast<int>(k);
     const double left = margin + at % columns * (side + gap), top = head + at / columns * (side + label + gap);

@@ -106,12 +106,12 @@ int train(int argc, char** argv) {
     epoch.sums["wrong"] += static_cast<double>(count_wrong(logits.value(), batch.y));
     return cross_entropy(logits, batch.y);
   };
-  const auto finish = [&] { return Metrics{{"test_accuracy", 1 - share(evaluate(net, data.test).wrong, data.test.size())}}; };
+  const auto finish = [&] { return Metrics{{"test_accuracy", share(data.test.size() - evaluate(net, data.test).wrong, data.test.size())}}; };
   const Fit what{.state = net.state(), .optimizer = adam, .train = data.train, .batch = s.batch, .epochs = s.epochs, .seed = s.seed, .prefetch = 2,
                  .loss = loss, .rate = [&](std::int64_t step, std::int64_t steps) { return cosine_decay(s.lr, step, steps); },
                  .judge = [&](const Epoch& epoch) { return judge(data, net, epoch); }, .finish = finish,
                  .files = files, .resume = s.resume, .settings = settings, .notes = trainer::files_of(s.flags), .model = s.model,
-                 .describe = {{"seed", static_cast<std::int64_t>(s.seed)}}, .unit = "images",
+                 .describe = {{"seed", s.seed}}, .unit = "images",
                  .plots = {{"Cross entropy", "epoch", "loss", true, {{"loss", {}, true}, {"validation_loss", {}}}},
                            {"Images taken for another class", "epoch", "share", false, {{"train_error", {}, true}, {"test_error", {}}}}},
                  .models = models};

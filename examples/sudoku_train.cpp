@@ -151,14 +151,14 @@ int train(int argc, char** argv) {
     return mse(z, batch.y);
   };
   const auto finish = [&] {
-    return Metrics{{"seed", static_cast<std::int64_t>(s.seed)}, {"epochs", s.epochs}, {"test_boards", data.test.size()},
+    return Metrics{{"seed", s.seed}, {"epochs", s.epochs}, {"test_boards", data.test.size()},
                    {"test_boards_wrong", count_wrong(network(data.test.x).value(), data.test.y)}};
   };
   const Fit what{.state = network.state(), .optimizer = adam, .train = data.train, .batch = s.batch, .epochs = s.epochs, .seed = s.seed, .loss = loss,
                  .rate = [&](std::int64_t step, std::int64_t steps) { return cosine_decay(s.lr, step, steps); },
                  .judge = [&](const Epoch& epoch) { return judge(s, data, network, epoch); }, .finish = finish,
                  .files = files, .resume = s.resume, .settings = settings, .notes = trainer::files_of(s.flags), .model = s.model,
-                 .describe = {{"seed", static_cast<std::int64_t>(s.seed)}}, .unit = "boards",
+                 .describe = {{"seed", s.seed}}, .unit = "boards",
                  .plots = {{"Mean squared error in training", "epoch", "loss", true, {{"loss", {}}}},
                            {"Boards with an error", "epoch", "share", false, {{"train_error", {}, true}, {"test_error", {}}}}},
                  .models = models};

@@ -188,7 +188,7 @@ void print_table(const std::string& program, const Settings& s, const std::vecto
     std::cerr << "passing over " << model << "'s metrics in " << s.out.string() << ": they are not those of a run\n";
   }
   if (count) std::cout << '\n' << head << '\n' << rows.str();
-  if (count == 1) std::cout << "\nTo compare: ./" << program << " --model " << models[s.model == models[0].first].first << '\n';
+  if (count == 1) std::cout << "\nTo compare: ./" << program << " --model " << (s.model == models[0].first ? models[1] : models[0]).first << '\n';
 }
 
 int run(const std::string& program, char** argv, const std::function<int()>& body) try {

@@ -4,8 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 
@@ -14,13 +17,35 @@ namespace optnet {
 // ---- files --------------------------------------------------------------------------------------------------------
 
 RunFiles::RunFiles(std::filesystem::path folder, std::string suffix) : folder_(std::move(folder)), suffix_(std::move(suffix)) {
-  for (int number = 1; number == 1 || std::filesystem::exists(old_); ++number) old_ = folder_ / ("old." + std::to_string(number));
+  std::error_code error;  // a folder that cannot be looked into is an error once something is written
+  for (int number = 1; number == 1 || std::filesystem::exists(old_, error); ++number) old_ = folder_ / ("old." + std::to_string(number));
 }
 
+namespace {
+
+/// Removes what processes that are no more had written of a file, under the names that write_file() gives.
+void remove_parts(const std::filesystem::path& file) {
+  std::error_code error;
+  const std::string name = file.filename().string() + ".tmp";
+  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path() / ".", error)) {
+    const std::string other = entry.path().filename().string();
+    if (!other.starts_with(name)) continue;
+    const auto process = static_cast<pid_t>(std::strtol(other.c_str() + name.size(), nullptr, 10));
+    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), error);
+  }
+}
+
+}  // namespace
+
 const std::filesystem::path& RunFiles::claim(const std::filesystem::path& file) {
-  if (!claimed_.insert(file).second || all_claimed_ || !std::filesystem::exists(file)) return file;
-  if (std::filesystem::create_directory(old_)) std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
-  std::filesystem::rename(file, old_ / file.filename());
+  if (!claimed_.insert(file).second) return file;
+  remove_parts(file);
+  std::error_code error;
+  if (all_kept_ || kept_.contains(file) || !std::filesystem::exists(file, error)) return file;
+  if (std::filesystem::create_directory(old_, error))
+    std::cout << "what an earlier run left in " << folder_.string() << " moves to " << old_.string() << std::endl;
+  std::filesystem::rename(file, old_ / file.filename(), error);
+  check(!error, "fit: cannot move an earlier run's ", file.string(), " into ", old_.string(), ": ", error.message(), " (is the folder writable?)");
   return file;
 }
 
@@ -54,21 +79,32 @@ void add(json& record, const Metrics& metrics) {
   for (const auto& [name, value] : metrics) std::visit([&, &name = name](const auto& x) { record[name] = x; }, value);
 }
 
-/// The epochs' records as a table.
+/// A text as CSV quotes it.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+/// The epochs' records as a table: a column for each name that occurs, empty where a record lacks it.
 std::string csv(const std::vector<json>& records) {
+  json columns = json::object();
   std::ostringstream out;
-  bool first = true;
-  for (const json& record : records) {
-    if (record["event"] != "epoch") continue;
-    const auto row = [&](const auto& text) {
-      const char* between = "";
-      for (const auto& [name, value] : record.items())
-        if (name != "event") out << std::exchange(between, ",") << text(name, value);
-      out << '\n';
-    };
-    if (std::exchange(first, false)) row([](const std::string& name, const json&) { return name; });
-    row([](const std::string&, const json& value) { return value.dump(); });
-  }
+  for (const json& record : records)
+    if (record["event"] == "epoch") columns.update(record);
+  columns.erase("event");
+  const auto row = [&](const auto& cell) {
+    const char* between = "";
+    for (const auto& [name, ignored] : columns.items()) out << std::exchange(between, ",") << cell(name);
+    out << '\n';
+  };
+  row([](const std::string& name) { return name; });
+  for (const json& record : records)
+    if (record["event"] == "epoch")
+      row([&](const std::string& name) {
+        if (!record.contains(name)) return std::string();
+        return record[name].is_string() ? quoted(record[name]) : record[name].dump();
+      });
   return out.str();
 }
 
@@ -123,6 +159,8 @@ class Run {
 
  private:
   std::filesystem::path metrics_of(const std::string& model) const { return what_.files.folder() / ("metrics" + (model.empty() ? "" : "." + model) + ".jsonl"); }
+  /// A file of all models in the folder, which never moves aside.
+  const std::filesystem::path& shared(const std::filesystem::path& file) const { return what_.files.keep(file), what_.files.claim(file); }
   std::int64_t step_number() const { return (epoch_.number - 1) * batches_ + batch_; }
   double seconds() const { return seconds_before_ + since(begin_); }
 
@@ -175,7 +213,7 @@ class Run {
   void write(const json& record) {
     what_.files.claim(log_.path());
     log_.add(record);
-    if (log_.path() != metrics_of("")) write_file(metrics_of(""), log_.lines());
+    if (log_.path() != metrics_of("")) write_file(shared(metrics_of("")), log_.lines());
     write_file(what_.files.claim(std::filesystem::path(log_.path()).replace_extension(".csv")), csv(parse_records(log_.lines())));
   }
 
@@ -266,7 +304,7 @@ class Run {
     if (what_.models.empty()) add_curves(plots, what_.plots, "", color, parse_records(log_.lines()));
     for (const auto& [model, title] : what_.models) add_curves(plots, what_.plots, title, color++, read_records(metrics_of(model)));
     if (plots.empty()) return;
-    if (const std::string reason = draw_plots(what_.files.folder() / "curves.png", plots); !reason.empty()) std::cout << reason << "\n";
+    if (const std::string reason = draw_plots(shared(what_.files.folder() / "curves.png"), plots); !reason.empty()) std::cout << reason << "\n";
   }
 
   const Fit& what_;
@@ -289,6 +327,8 @@ Fitted fit(const Fit& what) {
   check(what.epochs > 0 && what.batch > 0, "fit: needs epochs and a batch size of at least 1; got ", what.epochs, " and ", what.batch);
   check(what.train.x.defined() && what.train.size() > 0, "fit: needs examples to train on; got none");
   check(what.loss != nullptr, "fit: needs a loss");
+  for (const char* own : {"state", "metrics"})
+    check(!what.settings.contains(own) && !what.notes.contains(own), "fit: '", own, "' is what a checkpoint calls its own part; give the setting another name");
   std::error_code error;
   std::filesystem::create_directories(what.files.folder(), error);
   check(!error, "fit: cannot make the folder '", what.files.folder().string(), "': ", error.message());

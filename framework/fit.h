@@ -14,7 +14,7 @@ namespace optnet {
 /// A number or a text under its name: what records are made of.
 struct Metric {
   std::string name;
-  std::variant<std::int64_t, double, std::string> value;
+  std::variant<std::int64_t, std::uint64_t, double, std::string> value;
 };
 using Metrics = std::vector<Metric>;
 
@@ -40,17 +40,17 @@ class RunFiles {
   std::filesystem::path path(const std::string& name, const std::string& extension) const { return folder_ / (name + suffix_ + extension); }
   const std::filesystem::path& folder() const { return folder_; }
 
-  /// The file, to be written.
+  /// The file, to be written; parts of it that a killed run left go.
   const std::filesystem::path& claim(const std::filesystem::path& file);
   /// A file that the run wrote before it was resumed; or all that are there.
-  void keep(const std::filesystem::path& file) { claimed_.insert(file); }
-  void keep_all() { all_claimed_ = true; }
+  void keep(const std::filesystem::path& file) { kept_.insert(file); }
+  void keep_all() { all_kept_ = true; }
 
  private:
   std::filesystem::path folder_, old_;
   std::string suffix_;
-  std::set<std::filesystem::path> claimed_;
-  bool all_claimed_ = false;
+  std::set<std::filesystem::path> claimed_, kept_;
+  bool all_kept_ = false;
 };
 
 struct Fit {

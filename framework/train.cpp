@@ -201,7 +201,7 @@ std::string draw_plots(const std::filesystem::path& png, const std::vector<Plot>
     std::ostringstream script;
     script << "set terminal pngcairo noenhanced size " << 720 * plots.size() << ",520 font 'sans,12'\nset output " << quoted(temporary)
            << "\nset multiplot layout 1," << plots.size()
-           << "\nset grid lt 1 lw 1 lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset format y '%g'\n";
+           << "\nset key outside bottom center horizontal\nset grid lt 1 lw 1 lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset format y '%g'\n";
     for (const Plot& plot : plots) write_plot(script, plot);
     script << "unset multiplot\n";
     auto* const before = std::signal(SIGPIPE, SIG_IGN);  // a shell without gnuplot may be gone before it is written to

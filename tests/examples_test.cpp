@@ -110,7 +110,7 @@ TEST_CASE("each small example refuses bad arguments with exit code 2 and its nam
     }
   }
   const Scratch folder;
-  CHECK_THAT(run(folder, "./char_transformer --text nowhere.txt").err, Contains("nowhere.txt"));
+  CHECK_THAT(run(folder, "./char_transformer --text nowhere.txt").err, Contains("--text: there is no 'nowhere.txt'; name a file"));
   CHECK_THAT(run(folder, "./char_transformer --text LICENSE --context 300").err, Contains("a tenth of it must be longer than --context 300"));
   CHECK_THAT(run(folder, "./portfolio --seeds 1").err, Contains("needs at least 2; got 1"));
 }

@@ -216,10 +216,12 @@ TEST_CASE("a fit that was cut off goes on from its last checkpoint, bit for bit"
   Task first(parts.path);
   first.throw_at = 17;
   CHECK_THROWS_WITH(fit(first.what), "power cut");
+  for (const char* file : {"last.safetensors", "metrics.jsonl"}) std::ofstream(parts / (std::string(file) + ".tmp2000000000")) << "a part";  // of no process
   Task second(parts.path);
   second.what.resume = parts / "last.safetensors";
   CHECK(fit(second.what).finished);
   CHECK(second.steps == 14);  // from the end of the second epoch
+  for (const auto& entry : fs::directory_iterator(parts.path)) CHECK(entry.path().string().find(".tmp") == std::string::npos);
   check_same_run(whole.path, parts.path);
 }
 
@@ -301,6 +303,35 @@ TEST_CASE("what another run left moves aside, once and whole", "[train][fit]") {
   CHECK(fs::exists(folder / "old.1/last.safetensors"));
 }
 
+TEST_CASE("what cannot move aside is an error that names it, and stays", "[train][fit]") {
+  const Folder folder;
+  fit(Task(folder.path).what);
+  const std::string last = read_file(folder / "last.safetensors");
+  Task second(folder.path, 6);
+  std::ofstream(folder / "old.1") << "in the way";
+  CHECK(error_of([&] { fit(second.what); }).starts_with("fit: cannot move an earlier run's " + (folder / "metrics.jsonl").string() + " into "));
+  CHECK(read_file(folder / "last.safetensors") == last);
+}
+
+TEST_CASE("the table of a fit has a column for each name, also of records that differ", "[train][fit]") {
+  const Folder folder;
+  Task task(folder.path);
+  task.what.epochs = 2;
+  task.what.judge = [](const Epoch& epoch) {
+    return Judgement{{epoch.loss}, {epoch.number == 1 ? Metric{"note", std::string("a \"b\", c")} : Metric{"share", 0.5}}, ""};
+  };
+  fit(task.what);
+  std::ifstream csv(folder / "metrics.csv");
+  std::string header, first, second;
+  std::getline(csv, header), std::getline(csv, first), std::getline(csv, second);
+  CHECK(header == "epoch,loss,note,best_epoch,examples_per_second,share");
+  CHECK_THAT(first, Contains(R"(,"a ""b"", c",1,)"));
+  CHECK(first.ends_with(','));
+  CHECK(second.ends_with(",0.5"));
+  CHECK(std::count(first.begin(), first.end(), ',') == 6);
+  CHECK(std::count(second.begin(), second.end(), ',') == 5);
+}
+
 TEST_CASE("a full disk ends a fit with an error, and costs no checkpoint", "[train][fit]") {
   const Folder folder;
   Task first(folder.path);
@@ -329,7 +360,9 @@ TEST_CASE("fit refuses what it cannot train, by name", "[train][fit]") {
   RunFiles nowhere(folder / "file/run");
   Fit elsewhere{.state = task.what.state, .optimizer = task.adam, .train = task.data, .loss = task.what.loss, .files = nowhere};
   CHECK(error_of([&] { fit(elsewhere); }) == "fit: cannot make the folder '" + (folder / "file/run").string() + "': Not a directory");
-  task.what.epochs = 1, task.what.loss = nullptr;
+  task.what.epochs = 1, task.what.notes = {{"metrics", ""}};
+  CHECK(error_of([&] { fit(task.what); }) == "fit: 'metrics' is what a checkpoint calls its own part; give the setting another name");
+  task.what.notes = {}, task.what.loss = nullptr;
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs a loss");
   task.what.train = {zeros({0, 4}), zeros({0, 1})};
   CHECK(error_of([&] { fit(task.what); }) == "fit: needs examples to train on; got none");

@@ -81,6 +81,7 @@ int main(int argc, char** argv) try {
   Random& random = default_random();
   read_flags(argc, argv, {{"--text", &file}, {"--steps", &steps}, {"--context", &context}, {"--batch", &batch}, {"--seed", &random.seed}});
 
+  check(std::filesystem::exists(file), "--text: there is no '", file, "'; name a file, or run this in the repository's folder");
   const std::string text = read_file(file);
   const std::set<char> letters(text.begin(), text.end());
   const std::string alphabet(letters.begin(), letters.end());

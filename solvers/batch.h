@@ -2,6 +2,7 @@
 // parameters lie. What qp.cpp hands to the code that runs on a device (qp_cpu.cpp).
 #pragma once
 
+#include "framework/backend.h"
 #include "solvers/problem.h"
 
 #include <memory>
@@ -47,7 +48,7 @@ struct Iterates {
 struct Kept {
   std::vector<std::int64_t> elements;  // whose problems they are, lane by lane
   std::size_t size = 0;                // for one T, in packs: aligned for either
-  std::unique_ptr<Pack[]> memory;      // uninitialised at first: only what is used is touched
+  std::unique_ptr<Buffer> memory;      // uninitialised: only what is used is touched
 
   /// Packs that `count` numbers T need.
   template <class T>
@@ -57,9 +58,9 @@ struct Kept {
   template <class T>
   void reserve(const std::vector<std::int64_t>& of, std::size_t packs) {
     elements = of, size = packs;
-    memory = std::make_unique_for_overwrite<Pack[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
+    memory = std::make_unique<Buffer>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>) * sizeof(Pack), Device::cpu);
   }
-  Pack* at(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
+  Pack* at(std::int64_t i) const { return static_cast<Pack*>(memory->data()) + static_cast<std::size_t>(i) * size; }
 };
 
 /// The matrices that a batch shares, equilibrated, and how: D, E and F of Scaling. Empty where there are none.

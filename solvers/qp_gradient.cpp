@@ -21,32 +21,28 @@ Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::
   return sum_to(all, x.rank() == 2 ? target : Shape{1, target[0]}).reshape(x.shape()).to(x.dtype());
 }
 
-struct View {  // columns of a [count, width] array
+struct View {  // [count, width]
   const double* data;
   std::int64_t width;
   const double* row(std::int64_t e) const { return data + e * width; }
 };
 
-/// The rows of a [count, width] view next to each other, as a matrix for gemm: [count, size].
-std::vector<double> packed(const Batch& batch, View x, std::int64_t size) {
-  std::vector<double> out(static_cast<std::size_t>(batch.count * size));
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.row(e), size, out.data() + e * size);
-  return out;
-}
-
-/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (one product of matrices), else each.
+/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (products of matrices), else each.
 /// x, u [count, rows]; y, v [count, columns]. In the shape and dtype of `parameter`.
-Tensor outer_products(const Batch& batch, View x, View y, View u, View v, std::int64_t rows, std::int64_t columns, double scale,
-                      const Tensor& parameter) {
-  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, size = rows * columns;
+Tensor outer_products(const Batch& batch, View x, View y, View u, View v, double scale, const Tensor& parameter) {
+  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, rows = x.width, columns = y.width, size = rows * columns;
   Buffer out(static_cast<std::size_t>(matrices * size) * sizeof(double), Device::cpu);
   double* g = static_cast<double*>(out.data());
-  if (matrices == 1) {  // [rows, 2 count] times [2 count, columns]
-    std::vector<double> left = packed(batch, x, rows), right = packed(batch, y, columns);
-    const std::vector<double> more_left = packed(batch, u, rows), more_right = packed(batch, v, columns);
-    left.insert(left.end(), more_left.begin(), more_left.end());
-    right.insert(right.end(), more_right.begin(), more_right.end());
-    backend(Device::cpu).gemm(float64, {.m = rows, .n = columns, .k = 2 * batch.count, .transpose_a = true}, left.data(), right.data(), g);
+  if (matrices == 1) {
+    Gemm product{.m = rows, .n = columns, .k = batch.count, .transpose_a = true};
+    backend(Device::cpu).gemm(float64, product, x.data, y.data, g);
+    if (x.data == v.data && y.data == u.data) {  // x y' + y x'
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j <= i; ++j) g[i * rows + j] = g[j * rows + i] = g[i * rows + j] + g[j * rows + i];
+    } else {
+      product.accumulate = true;
+      backend(Device::cpu).gemm(float64, product, u.data, v.data, g);
+    }
     for (std::int64_t i = 0; i < size; ++i) g[i] *= scale;
   } else {
 #pragma omp parallel for schedule(static) num_threads(threads()) if (matrices * size > 32768 && threads() > 1)
@@ -133,11 +129,11 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
   const std::vector<double> y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
   const View lambda{y.data(), m}, dlambda{dy.data(), m};
   QP<Tensor> g;
-  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, n, n, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
+  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
   if (want(1)) g.q = as_parameter(batch, d.z, n, 0, n, 1, qp.q);                                     // (K20)
-  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, m, n, 1, qp.G);                   // (K21)
+  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, 1, qp.G);                         // (K21)
   if (want(3)) g.h = as_parameter(batch, d.lambda, k, side.h, m, -1, qp.h);                           // (K20)
-  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, p, n, 1, qp.A);                           // (K21)
+  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, 1, qp.A);                                 // (K21)
   if (want(5)) g.b = as_parameter(batch, d.nu, p, 0, p, -1, qp.b);                                   // (K20)
   if (want(6)) g.lower = as_parameter(batch, d.lambda, k, side.lower, n, 1, qp.lower);                     // (K22)
   if (want(7)) g.upper = as_parameter(batch, d.lambda, k, side.upper, n, -1, qp.upper);                  // (K22)

@@ -13,6 +13,7 @@
 // they are many, and keep apart what is of size 1/delta from what is of size rho, whose product would leave no digits.
 #pragma once
 
+#include "solvers/dense_shared.h"
 #include "solvers/problem.h"
 
 namespace optnet {
@@ -55,12 +56,6 @@ class Kkt {
   /// R [rows of C, rows of C] with leading dimension ldR(), both triangles: the QP as its rows see it. (K24)
   const F* R() const { return S_ + p_ * ldS() + p_; }
   int ldR() const { return ldS(); }
-
-  /// f(i, entry i) for all entries of the factors.
-  template <class Function>
-  void each_factor(const Function& f) const {
-    for (int i = 0, end = size(problem_, carry_); i < end; ++i) f(i, H_[i]);
-  }
 
   /// The part that solve() needs, as Carry::A would hold it: to be kept.
   void copy_system(F* to) const {

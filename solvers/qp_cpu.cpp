@@ -79,15 +79,17 @@ class Forward {
  private:
   /// With W = 0 and all rows, once for a batch that shares its matrices. False where they are too badly conditioned.
   bool factor_shared() {
-    Workspace<T> memory;
-    const std::int64_t first[lanes_of<T>] = {};
-    const Problem<T, T> problem = Loader<T, T>(batch_, first, memory).load();
-    const int size = Kkt<T, T>::size(batch_, Carry::all);
-    Kkt<T, T> kkt(problem, memory.take(size), Carry::all);
-    kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, T>::scratch_size(batch_, Carry::all)));
-    factors_.shared.resize(static_cast<std::size_t>(size));
-    kkt.each_factor([&](int i, const T& x) { factors_.shared[static_cast<std::size_t>(i)] = lane(x, 0); });
-    return lane(kkt.well_conditioned(OneThread{}, largest_condition), 0);
+    Workspace<double> memory;
+    const std::int64_t first = 0;
+    const Problem<double, double> problem = Loader<double, double>(batch_, &first, memory).load();
+    factors_.shared.resize(static_cast<std::size_t>(Kkt<double, double>::size(batch_, Carry::all)));
+    Kkt<double, double> kkt(problem, factors_.shared.data(), Carry::all);
+    double* scratch = memory.take(Kkt<double, double>::scratch_size(batch_, Carry::all));
+    if (path(batch_).packs)
+      kkt.factor(RowsInPacks{}, nullptr, 0, scratch);
+    else
+      kkt.factor(OneThread{}, nullptr, 0, scratch);
+    return kkt.well_conditioned(OneThread{}, largest_condition);
   }
 
   void active_set(const std::vector<std::int64_t>& elements) {

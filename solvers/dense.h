@@ -29,46 +29,6 @@ inline int leading_dimension(int columns) { return columns % 16 == 0 ? columns +
 template <class T, class E>
 inline constexpr bool library = std::is_same_v<T, double> && std::is_same_v<E, double>;
 
-// ---- products -----------------------------------------------------------------------------------------------------
-
-/// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
-template <class T, class E, class Team, class F>
-void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = 4;  // rows at a time: one sum alone would wait for its own additions
-  team.for_each((rows + tile - 1) / tile, [&](int block) {
-    const int i = block * tile;
-    if (i + tile <= rows) {
-      const E *m0 = M + i * ld, *m1 = m0 + ld, *m2 = m1 + ld, *m3 = m2 + ld;
-      T s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
-      for (int k = 0; k < columns; ++k) s0 += m0[k] * x[k], s1 += m1[k] * x[k], s2 += m2[k] * x[k], s3 += m3[k] * x[k];
-      f(i, s0), f(i + 1, s1), f(i + 2, s2), f(i + 3, s3);
-    } else {
-      for (int r = i; r < rows; ++r) {
-        T s = 0.0;
-        for (int k = 0; k < columns; ++k) s += M[r * ld + k] * x[k];
-        f(r, s);
-      }
-    }
-  });
-}
-
-/// f(k, (M' x)_k) for each column k.
-template <class T, class E, class Team, class F>
-void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = 4;
-  team.for_each((columns + tile - 1) / tile, [&](int block) {
-    const int k = block * tile, width = columns - k < tile ? columns - k : tile;
-    T s[tile] = {0.0, 0.0, 0.0, 0.0};
-    if (width == tile)
-      for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < tile; ++c) s[c] += M[i * ld + k + c] * x[i];
-    else
-      for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < width; ++c) s[c] += M[i * ld + k + c] * x[i];
-    for (int c = 0; c < width; ++c) f(k + c, s[c]);
-  });
-}
-
 // ---- register tiles -----------------------------------------------------------------------------------------------
 
 /// acc[r][c] = sum_k X[r][k step] Y[c][k step]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers
@@ -94,6 +54,49 @@ template <int R, int C, class T, class E>
 template <int R, class E>
 inline void row_pointers(const E* (&out)[R], const E* M, int ld, int i, int rows) {
   for (int r = 0; r < R; ++r) out[r] = M + (i + r < rows ? i + r : rows - 1) * ld;
+}
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
+/// Sums at a time: one alone would wait for its own additions. Plain numbers come from a nearer cache than packs.
+template <class T, class E>
+constexpr int product_tile = std::is_same_v<T, E> ? 4 : 8;
+
+/// sums[r] = sum_k M[r][k step] x[k]: accumulate() for one vector, where it is called.
+template <int R, class T, class E>
+inline void sums_of_products(T (&sums)[R], const E* const (&M)[R], const T* x, int count, int step = 1) {
+  decltype(raw(T{})) sum[R] = {};
+  for (int k = 0; k < count; ++k)
+    for (int r = 0; r < R; ++r) sum[r] += raw(T(M[r][k * step])) * raw(x[k]);
+  for (int r = 0; r < R; ++r) sums[r] = T(sum[r]);
+}
+
+/// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
+template <class T, class E, class Team, class F>
+void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = product_tile<T, E>;
+  team.for_each((rows + tile - 1) / tile, [&](int block) {
+    const int i = block * tile;
+    const E* row[tile];
+    row_pointers(row, M, ld, i, rows);
+    T sums[tile];
+    sums_of_products(sums, row, x, columns);
+    for (int r = 0; r < tile && i + r < rows; ++r) f(i + r, sums[r]);
+  });
+}
+
+/// f(k, (M' x)_k) for each column k.
+template <class T, class E, class Team, class F>
+void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = product_tile<T, E>;
+  team.for_each((columns + tile - 1) / tile, [&](int block) {
+    const int k = block * tile;
+    const E* column[tile];
+    row_pointers(column, M, 1, k, columns);
+    T sums[tile];
+    sums_of_products(sums, column, x, rows, ld);
+    for (int c = 0; c < tile && k + c < columns; ++c) f(k + c, sums[c]);
+  });
 }
 
 /// X = diag(w) M.  M, X [rows, columns]

@@ -39,9 +39,23 @@ Batch read(const QP<Tensor>& qp);
 /// Throws the Error of the first number of a matrix that is not finite, if there is one.
 void check_matrices(const Batch& batch);
 
+/// Vectors as long as a batch, in the backend's memory, which keeps what is freed for the next call; the system would give it
+/// anew, page by page.
+template <class T>
+struct BackendMemory {
+  using value_type = T;
+  BackendMemory() = default;
+  template <class U>
+  BackendMemory(const BackendMemory<U>&) {}
+  T* allocate(std::size_t count) { return static_cast<T*>(backend(Device::cpu).allocate(count * sizeof(T))); }
+  void deallocate(T* memory, std::size_t count) { backend(Device::cpu).free(memory, count * sizeof(T)); }
+  friend bool operator==(const BackendMemory&, const BackendMemory&) { return true; }
+};
+using Numbers = std::vector<double, BackendMemory<double>>;
+
 /// The iterates of a batch, in double: [count, n], [count, p], [count, sides], the sides in the order of Problem.
 struct Iterates {
-  std::vector<double> z, nu, s, lambda;
+  Numbers z, nu, s, lambda;
 };
 
 /// What one method keeps for the backward pass, for as many elements at a time as T holds.

@@ -10,7 +10,7 @@ namespace optnet {
 namespace {
 
 /// A gradient [count, size] in the shape and dtype of the parameter x: summed over what was shared.
-Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::int64_t width, std::int64_t first, std::int64_t size,
+Tensor as_parameter(const Batch& batch, const Numbers& values, std::int64_t width, std::int64_t first, std::int64_t size,
                     double sign, const Tensor& x) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
   double* y = static_cast<double*>(out.data());
@@ -55,20 +55,20 @@ Tensor outer_products(const Batch& batch, View x, View y, View u, View v, double
 }
 
 /// dQ of a diagonal or a multiple of I: dz * z, summed to the parameter.
-Tensor diagonal_gradient(const Batch& batch, const std::vector<double>& dz, const std::vector<double>& z, const Tensor& Q) {
-  std::vector<double> product(dz.size());
+Tensor diagonal_gradient(const Batch& batch, const Numbers& dz, const Numbers& z, const Tensor& Q) {
+  Numbers product(dz.size());
   for (std::size_t i = 0; i < dz.size(); ++i) product[i] = dz[i] * z[i];
-  const Tensor all = from({batch.count, 1, batch.n}, product);
+  const Tensor all = from<double>({batch.count, 1, batch.n}, product);
   Shape target{1, 1, 1};
   for (int d = 0; d < Q.rank(); ++d) target[3 - Q.rank() + d] = Q.size(d);
   return sum_to(all, target).reshape(Q.shape()).to(Q.dtype());
 }
 
-void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
+void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, Numbers& out) {
   if (!seed.defined()) return;
   check(seed.numel() == batch.count * size, "vjp: the seed of ", what, " must be [", batch.count, ", ", size, "]; got ", seed.shape());
-  const std::vector<double> values = seed.to_vector<double>();
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
+  const Tensor values = seed.to(Device::cpu).to(float64);
+  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data<double>() + e * size, size, out.data() + e * width + first);
 }
 
 /// Elements that were not solved have no derivative: 0. Nor have those in which it overflows: the matrices' gradients are sums
@@ -90,9 +90,9 @@ void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) 
 }
 
 /// The duals of G's rows, both sides in one: those of G z <= h minus those of lower_g <= G z. [count, m]
-std::vector<double> row_duals(const Batch& batch, const std::vector<double>& lambda) {
+Numbers row_duals(const Batch& batch, const Numbers& lambda) {
   const SideBlocks side(batch);
-  std::vector<double> out(static_cast<std::size_t>(batch.count * batch.m));
+  Numbers out(static_cast<std::size_t>(batch.count * batch.m));
   for (std::int64_t e = 0; e < batch.count; ++e)
     for (std::int64_t i = 0; i < batch.m; ++i) {
       const double* own = lambda.data() + e * batch.sides() + i;
@@ -114,7 +114,7 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
         at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
         "vjp: the solution is of another problem; its sizes differ");
 
-  Iterates d{std::vector<double>(at.z.size()), std::vector<double>(at.nu.size()), {}, std::vector<double>(at.lambda.size())};
+  Iterates d{Numbers(at.z.size()), Numbers(at.nu.size()), {}, Numbers(at.lambda.size())};
   add_seed(batch, "z", seed.z, n, 0, n, d.z);
   add_seed(batch, "nu", seed.nu, p, 0, p, d.nu);
   if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, side.lower, n, d.lambda);
@@ -126,7 +126,7 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
 
   const auto want = [&](std::size_t i) { return wanted[i] && fields(qp)[i]->defined(); };
   const View z{at.z.data(), n}, dz{d.z.data(), n}, nu{at.nu.data(), p}, dnu{d.nu.data(), p};
-  const std::vector<double> y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
+  const Numbers y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
   const View lambda{y.data(), m}, dlambda{dy.data(), m};
   QP<Tensor> g;
   if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)

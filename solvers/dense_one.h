@@ -10,6 +10,8 @@
 
 #include "solvers/dense.h"
 
+#include <array>
+
 namespace optnet::dense {
 
 constexpr int pivots = Pack::lanes < 4 ? Pack::lanes : 4;  // rows eliminated at a time; one pack holds their entries
@@ -178,6 +180,40 @@ inline void combine_rows(int count, const int* index, const double* x, int packs
     combine_packs<most>(width, count, index, x, M + i, ld, out + i);
     i += width;
   }
+}
+
+// Rows of a matrix of plain numbers, as it was given: n entries next to each other, wherever they begin.
+
+inline Pack load(const double* x) {
+  Pack out;
+  std::memcpy(&out.v, x, sizeof out.v);
+  return out;
+}
+
+/// out[r] = row r times x.
+template <std::size_t R>
+void multiply_rows(const std::array<const double*, R>& row, int n, const double* x, double* out) {
+  Pack::Vector sum[R] = {};
+  int k = 0;
+  for (; k + Pack::lanes <= n; k += Pack::lanes)
+    for (std::size_t r = 0; r < R; ++r) sum[r] += load(row[r] + k).v * load(x + k).v;
+  for (std::size_t r = 0; r < R; ++r) {
+    out[r] = sum_of_lanes(Pack(sum[r]));
+    for (int i = k; i < n; ++i) out[r] += row[r][i] * x[i];
+  }
+}
+
+/// x += the sum over r of y[r] times row r.
+template <std::size_t R>
+void add_rows(const std::array<const double*, R>& row, int n, const double* y, double* x) {
+  int k = 0;
+  for (; k + Pack::lanes <= n; k += Pack::lanes) {
+    Pack sum = load(x + k);
+    for (std::size_t r = 0; r < R; ++r) sum += Pack(y[r]) * load(row[r] + k);
+    std::memcpy(x + k, &sum.v, sizeof sum.v);
+  }
+  for (; k < n; ++k)
+    for (std::size_t r = 0; r < R; ++r) x[k] += y[r] * row[r][k];
 }
 
 }  // namespace optnet::dense

@@ -232,24 +232,21 @@ T cholesky(const Team& team, int rows, int n, T* A, int ld) {
 
 constexpr int solve_block = 4;
 
-/// In place: x = L^-1 x, with 1/L_ii stored on the diagonal.
+/// In place: x = L^-1 x, with 1/L_ii stored on the diagonal. Row by row, as L lies in memory.
 template <class T, class E, class Team>
 void solve_lower(const Team& team, int n, const E* L, int ld, T* x) {
-  for (int j = 0; j < n; j += solve_block) {
-    const int width = n - j < solve_block ? n - j : solve_block;
+  for (int j = 0; j < n; j += solve_block)
     team.for_each(1, [&](int) {
-      for (int c = 0; c < width; ++c) {
-        T s = x[j + c];
-        for (int e = 0; e < c; ++e) s -= L[(j + c) * ld + j + e] * x[j + e];
-        x[j + c] = s * L[(j + c) * ld + j + c];
+      const E* row[solve_block];
+      row_pointers(row, L, ld, j, n);
+      T sums[solve_block];
+      sums_of_products(sums, row, static_cast<const T*>(x), j);
+      for (int c = 0; c < solve_block && j + c < n; ++c) {
+        T s = x[j + c] - sums[c];
+        for (int e = 0; e < c; ++e) s -= row[c][j + e] * x[j + e];
+        x[j + c] = s * row[c][j + c];
       }
     });
-    if (width < solve_block) return;
-    team.for_each(n - j - solve_block, [&](int r) {
-      const E* row = L + (j + solve_block + r) * ld + j;
-      x[j + solve_block + r] -= row[0] * x[j] + row[1] * x[j + 1] + row[2] * x[j + 2] + row[3] * x[j + 3];
-    });
-  }
 }
 
 /// In place: x = L'^-1 x.

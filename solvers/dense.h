@@ -118,16 +118,23 @@ void scale_columns(const Team& team, int rows, int columns, const E* M, const T*
 /// How the operands of gram() lie: the inner axis runs along their rows (X M'), or down their columns (X' M).
 enum class Inner { along_rows, down_columns };
 
-/// H += sign X M' or sign X' M, lower triangle only, for a product that is symmetric.  H [n, n], `count` the inner size
+/// What a product does to the matrix it comes to.
+enum class Onto { replace, add, subtract };
+template <class T>
+inline void apply(T& h, const T& product, Onto onto) {
+  h = onto == Onto::replace ? product : onto == Onto::add ? h + product : h - product;
+}
+
+/// X M' or X' M onto H, lower triangle only, for a product that is symmetric.  H [n, n], `count` the inner size
 template <Inner inner, class T, class E, class Team>
-void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, int ldm, T* H, int ldh, double sign = 1) {
+void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, int ldm, T* H, int ldh, Onto onto) {
   constexpr bool rows = inner == Inner::along_rows;
-  if (n == 0 || count == 0) return;
+  if (count == 0 && onto != Onto::replace) return;
   if constexpr (library<T, E>) {  // no routine forms half of such a product; blocks of rows waste little
     for (int i = 0, size; i < n; i += size) {
       size = n - i < 64 ? n - i : 64;
-      cblas_dgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans, size, i + size, count, sign,
-                  X + i * (rows ? ldx : 1), ldx, M, ldm, 1, H + i * ldh, ldh);
+      cblas_dgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans, size, i + size, count,
+                  onto == Onto::subtract ? -1 : 1, X + i * (rows ? ldx : 1), ldx, M, ldm, onto == Onto::replace ? 0 : 1, H + i * ldh, ldh);
     }
     return;
   }
@@ -142,7 +149,7 @@ void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, i
       T acc[R][C];
       accumulate<R, C>(acc, x, y, count, rows ? 1 : ldx, rows ? 1 : ldm);
       for (int r = 0; r < R && i + r < n; ++r)
-        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += sign * acc[r][c];
+        for (int c = 0; c < C && j + c <= i + r; ++c) apply(H[(i + r) * ldh + j + c], acc[r][c], onto);
     }
   });
 }

@@ -40,7 +40,8 @@ inline void unpack_rows(int rows, int columns, const Pack* in, double* M, int ld
 
 template <Inner inner>
   requires(inner == Inner::along_rows)
-void gram(const RowsInPacks&, int n, int count, const double* X, int ldx, const double* M, int ldm, double* H, int ldh, double sign = 1) {
+void gram(const RowsInPacks&, int n, int count, const double* X, int ldx, const double* M, int ldm, double* H, int ldh, Onto onto) {
+  if (count == 0 && onto != Onto::replace) return;
   constexpr int R = 2, C = 6;  // groups and columns at a time
   thread_local std::vector<Pack> memory;  // grows once
   memory.resize(static_cast<std::size_t>(groups_of(n) * count));
@@ -54,7 +55,7 @@ void gram(const RowsInPacks&, int n, int count, const double* X, int ldx, const 
       Pack acc[R][C];
       accumulate<R, C>(acc, x, y, count);
       for (int r = 0; r < R * group_rows && i + r < n; ++r)
-        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += sign * acc[r / group_rows][c][r % group_rows];
+        for (int c = 0; c < C && j + c <= i + r; ++c) apply(H[(i + r) * ldh + j + c], acc[r / group_rows][c][r % group_rows], onto);
     }
 }
 

@@ -37,7 +37,7 @@ void* system_block(std::size_t size) {
 }
 void release(void* memory, std::size_t size) { ::operator delete(memory, alignment_of(size)); }
 
-constexpr std::size_t least_kept = 1 << 18, most_kept = 1 << 30;  // bytes of a block, bytes in all
+constexpr std::size_t least_kept = 1 << 16, most_kept = 1 << 30;  // bytes of a block, bytes in all
 #if defined(__SANITIZE_ADDRESS__)  // which must see blocks go
 constexpr bool keep_blocks = false;
 #elif defined(__has_feature)
@@ -82,9 +82,9 @@ class FreedBlocks {
 
   Block*& list_of(std::size_t size) {
     const auto power = static_cast<std::size_t>(std::bit_width(size) - 1);
-    return lists_[8 * (power - 18) + (size >> (power - 3)) - 8];
+    return lists_[8 * (power - 16) + (size >> (power - 3)) - 8];
   }
-  static std::size_t size_of_list(std::size_t i) { return (8 + i % 8) << (i / 8 + 15); }
+  static std::size_t size_of_list(std::size_t i) { return (8 + i % 8) << (i / 8 + 13); }
 
   void clear() {
     for (std::size_t i = 0; i < std::size(lists_); ++i)
@@ -94,7 +94,7 @@ class FreedBlocks {
 
   std::mutex mutex_;
   std::size_t bytes_ = 0;
-  Block* lists_[8 * 12 + 1] = {};  // from 2^18 to 2^30 bytes
+  Block* lists_[8 * 14 + 1] = {};  // from 2^16 to 2^30 bytes
 };
 
 constinit FreedBlocks freed;

@@ -8,6 +8,8 @@
 #include "solvers/active_rows.h"
 #include "solvers/kkt.h"
 
+#include <algorithm>
+#include <array>
 #include <optional>
 
 namespace optnet {
@@ -31,6 +33,7 @@ class ActiveSet : public Iterate<T> {
     for (T** x : {&y_, &active_, &c_, &r3_, &c0_, &low_, &high_, &unit_}) *x = memory.take(k_);
     for (T** x : {&s, &lambda}) *x = memory.take(problem.sides());
     dy_ = row_memory.take(dense::packs_for(k_));
+    plain_ = row_memory.take(lanes_of<T> * plain_size());
     if (path(problem).masked) {
       masked_.emplace(k_, n_ - p_, kept, row_memory.take(MaskedRows::scratch_size(k_)));
     } else {
@@ -81,14 +84,12 @@ class ActiveSet : public Iterate<T> {
   /// In place: the solution of [Q A' C_S'; A 0 0; C_S 0 0] (dz, dnu, dy) = (r1, r2, r3), S the active rows: dy is 0 on the
   /// others. (K27)
   void solve_active(T* r1, T* r2, T* r3) {
+    for (int l = 0; l < count_ && !masked_ && std::is_same_v<T, E>; ++l) prefetch(l);
     kkt_.solve(team_, r1, r2);
-    P.multiply_rows(team_, r1, [&](int i, const T& Cz) { r3[i] = select(active_[i] == T(0.0), T(0.0), Cz - r3[i]); });
-    if (masked_) {
-      if constexpr (several) masked_->solve(r3);
-    } else {
-      for (int l = 0; l < count_; ++l) solve_listed(l, r3);
-    }
-    P.multiply_rows_transposed(team_, r3, [&](int i, const T& x) { u_[i] = x; });
+    if (masked_)
+      rows_masked(r1, r3);
+    else
+      rows_listed(r1, r3);
     for (int i = 0; i < p_; ++i) unu_[i] = 0.0;
     kkt_.solve(team_, u_, unu_);
     for (int i = 0; i < n_; ++i) r1[i] -= u_[i];
@@ -257,14 +258,48 @@ class ActiveSet : public Iterate<T> {
     return size;
   }
 
-  /// x_S = R_SS^-1 x_S for one lane.
-  void solve_listed(int l, T* r3) {
-    double* dy = dense::entries(dy_);
-    int a = 0;
-    for (int i : *listed_[l]) dy[a++] = lane(r3[i], l);
-    listed_[l]->solve(dy);
-    a = 0;
-    for (int i : *listed_[l]) set_lane(r3[i], l, dy[a++]);
+  /// r3 = dy of R_SS dy = C_S dz - r3, and u = C_S'dy.
+  void rows_masked(const T* dz, T* r3) {
+    P.multiply_rows(team_, dz, [&](int i, const T& Cz) { r3[i] = select(active_[i] == T(0.0), T(0.0), Cz - r3[i]); });
+    if constexpr (several) masked_->solve(r3);
+    P.multiply_rows_transposed(team_, r3, [&](int i, const T& x) { u_[i] = x; });
+  }
+  /// The same by each problem's active rows alone, from its own G: less memory to read than all of it.
+  void rows_listed(const T* dz, T* r3) {
+    double *x[lanes_of<T>], *y[lanes_of<T>], *dy = dense::entries(dy_);
+    for (int l = 0; l < lanes_of<T>; ++l) x[l] = dense::entries(plain_ + l * plain_size()), y[l] = x[l] + dense::packs_for(n_) * Pack::lanes;
+    deinterleave(dz, n_, x), deinterleave(r3, k_, y);
+    for (int l = 0; l < count_; ++l) {
+      const int *row = listed_[l]->begin(), count = static_cast<int>(listed_[l]->end() - row);
+      each_listed(l, [&](int a, const auto& rows) { dense::multiply_rows(rows, n_, x[l], dy + a); }, [&](int a, int i) { dy[a] = x[l][i]; });
+      for (int a = 0; a < count; ++a) dy[a] -= y[l][row[a]];
+      listed_[l]->solve(dy);
+      std::fill_n(y[l], k_, 0.0), std::fill_n(x[l], n_, 0.0);
+      for (int a = 0; a < count; ++a) y[l][row[a]] = dy[a];
+      each_listed(l, [&](int a, const auto& rows) { dense::add_rows(rows, n_, dy + a, x[l]); }, [&](int a, int i) { x[l][i] += dy[a]; });
+    }
+    interleave(x, n_, u_), interleave(y, k_, r3);
+  }
+  int plain_size() const { return dense::packs_for(n_) + dense::packs_for(k_); }
+  /// of_G(a, rows): rows of G of a lane, listed from a on, several at a time; bound(a, i): row i of I.
+  template <class G, class I>
+  void each_listed(int l, const G& of_G, const I& bound) const {
+    constexpr int R = 4;
+    const int *row = listed_[l]->begin(), count = static_cast<int>(listed_[l]->end() - row), bounds = n_ * P.bounds;
+    const auto pointer = [&](int a) { return P.given_G[l] + (row[a] - bounds) * n_; };
+    for (int a = 0; a < count;) {
+      if (row[a] < bounds)
+        bound(a, row[a]), ++a;
+      else if (a + R <= count && *std::min_element(row + a, row + a + R) >= bounds)
+        of_G(a, std::array{pointer(a), pointer(a + 1), pointer(a + 2), pointer(a + 3)}), a += R;
+      else
+        of_G(a, std::array{pointer(a)}), ++a;
+    }
+  }
+  /// Active rows lie here and there in memory; asked for at once, they come while the first solve is at work.
+  void prefetch(int l) const {
+    for (int i : *listed_[l])
+      for (int k = 0; i >= n_ * P.bounds && k < n_; k += 8) __builtin_prefetch(P.given_G[l] + (i - n_ * P.bounds) * n_ + k, 0, 2);
   }
 
   const Problem<T, E> P;
@@ -275,7 +310,7 @@ class ActiveSet : public Iterate<T> {
   std::optional<ListedRows> listed_[lanes_of<T>];
   T *y_, *active_, *c_, *c0_, *low_, *high_, *unit_;  // duals; -1, 0 or 1 (low side, inactive, high side); C z; C z0; limits; 1/sqrt(R_ii)
   T *r1_, *r2_, *r3_, *u_, *unu_, *dual_size_, *Cty_;
-  Pack* dy_;
+  Pack *dy_, *plain_;  // dy of a lane; dz, C'dy and r3, lane by lane
   Workspace<Pack>& row_memory_;
 };
 

@@ -2,6 +2,7 @@
 // parameters lie. What qp.cpp hands to the code that runs on a device (qp_cpu.cpp).
 #pragma once
 
+#include "framework/backend.h"
 #include "solvers/problem.h"
 
 #include <memory>
@@ -38,16 +39,30 @@ Batch read(const QP<Tensor>& qp);
 /// Throws the Error of the first number of a matrix that is not finite, if there is one.
 void check_matrices(const Batch& batch);
 
+/// Vectors as long as a batch, in the backend's memory, which keeps what is freed for the next call; the system would give it
+/// anew, page by page.
+template <class T>
+struct BackendMemory {
+  using value_type = T;
+  BackendMemory() = default;
+  template <class U>
+  BackendMemory(const BackendMemory<U>&) {}
+  T* allocate(std::size_t count) { return static_cast<T*>(backend(Device::cpu).allocate(count * sizeof(T))); }
+  void deallocate(T* memory, std::size_t count) { backend(Device::cpu).free(memory, count * sizeof(T)); }
+  friend bool operator==(const BackendMemory&, const BackendMemory&) { return true; }
+};
+using Numbers = std::vector<double, BackendMemory<double>>;
+
 /// The iterates of a batch, in double: [count, n], [count, p], [count, sides], the sides in the order of Problem.
 struct Iterates {
-  std::vector<double> z, nu, s, lambda;
+  Numbers z, nu, s, lambda;
 };
 
 /// What one method keeps for the backward pass, for as many elements at a time as T holds.
 struct Kept {
   std::vector<std::int64_t> elements;  // whose problems they are, lane by lane
   std::size_t size = 0;                // for one T, in packs: aligned for either
-  std::unique_ptr<Pack[]> memory;      // uninitialised at first: only what is used is touched
+  std::unique_ptr<Buffer> memory;      // uninitialised: only what is used is touched
 
   /// Packs that `count` numbers T need.
   template <class T>
@@ -57,9 +72,9 @@ struct Kept {
   template <class T>
   void reserve(const std::vector<std::int64_t>& of, std::size_t packs) {
     elements = of, size = packs;
-    memory = std::make_unique_for_overwrite<Pack[]>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>));
+    memory = std::make_unique<Buffer>(size * ((elements.size() + lanes_of<T> - 1) / lanes_of<T>) * sizeof(Pack), Device::cpu);
   }
-  Pack* at(std::int64_t i) const { return memory.get() + static_cast<std::size_t>(i) * size; }
+  Pack* at(std::int64_t i) const { return static_cast<Pack*>(memory->data()) + static_cast<std::size_t>(i) * size; }
 };
 
 /// The matrices that a batch shares, equilibrated, and how: D, E and F of Scaling. Empty where there are none.

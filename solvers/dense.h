@@ -29,46 +29,6 @@ inline int leading_dimension(int columns) { return columns % 16 == 0 ? columns +
 template <class T, class E>
 inline constexpr bool library = std::is_same_v<T, double> && std::is_same_v<E, double>;
 
-// ---- products -----------------------------------------------------------------------------------------------------
-
-/// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
-template <class T, class E, class Team, class F>
-void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = 4;  // rows at a time: one sum alone would wait for its own additions
-  team.for_each((rows + tile - 1) / tile, [&](int block) {
-    const int i = block * tile;
-    if (i + tile <= rows) {
-      const E *m0 = M + i * ld, *m1 = m0 + ld, *m2 = m1 + ld, *m3 = m2 + ld;
-      T s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
-      for (int k = 0; k < columns; ++k) s0 += m0[k] * x[k], s1 += m1[k] * x[k], s2 += m2[k] * x[k], s3 += m3[k] * x[k];
-      f(i, s0), f(i + 1, s1), f(i + 2, s2), f(i + 3, s3);
-    } else {
-      for (int r = i; r < rows; ++r) {
-        T s = 0.0;
-        for (int k = 0; k < columns; ++k) s += M[r * ld + k] * x[k];
-        f(r, s);
-      }
-    }
-  });
-}
-
-/// f(k, (M' x)_k) for each column k.
-template <class T, class E, class Team, class F>
-void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = 4;
-  team.for_each((columns + tile - 1) / tile, [&](int block) {
-    const int k = block * tile, width = columns - k < tile ? columns - k : tile;
-    T s[tile] = {0.0, 0.0, 0.0, 0.0};
-    if (width == tile)
-      for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < tile; ++c) s[c] += M[i * ld + k + c] * x[i];
-    else
-      for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < width; ++c) s[c] += M[i * ld + k + c] * x[i];
-    for (int c = 0; c < width; ++c) f(k + c, s[c]);
-  });
-}
-
 // ---- register tiles -----------------------------------------------------------------------------------------------
 
 /// acc[r][c] = sum_k X[r][k step] Y[c][k step]: the inner loop of everything cubic. 4 x 3 sums fill 12 of 16 registers
@@ -96,6 +56,49 @@ inline void row_pointers(const E* (&out)[R], const E* M, int ld, int i, int rows
   for (int r = 0; r < R; ++r) out[r] = M + (i + r < rows ? i + r : rows - 1) * ld;
 }
 
+// ---- products -----------------------------------------------------------------------------------------------------
+
+/// Sums at a time: one alone would wait for its own additions. Plain numbers come from a nearer cache than packs.
+template <class T, class E>
+constexpr int product_tile = std::is_same_v<T, E> ? 4 : 8;
+
+/// sums[r] = sum_k M[r][k step] x[k]: accumulate() for one vector, where it is called.
+template <int R, class T, class E>
+inline void sums_of_products(T (&sums)[R], const E* const (&M)[R], const T* x, int count, int step = 1) {
+  decltype(raw(T{})) sum[R] = {};
+  for (int k = 0; k < count; ++k)
+    for (int r = 0; r < R; ++r) sum[r] += raw(T(M[r][k * step])) * raw(x[k]);
+  for (int r = 0; r < R; ++r) sums[r] = T(sum[r]);
+}
+
+/// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
+template <class T, class E, class Team, class F>
+void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = product_tile<T, E>;
+  team.for_each((rows + tile - 1) / tile, [&](int block) {
+    const int i = block * tile;
+    const E* row[tile];
+    row_pointers(row, M, ld, i, rows);
+    T sums[tile];
+    sums_of_products(sums, row, x, columns);
+    for (int r = 0; r < tile && i + r < rows; ++r) f(i + r, sums[r]);
+  });
+}
+
+/// f(k, (M' x)_k) for each column k.
+template <class T, class E, class Team, class F>
+void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
+  constexpr int tile = product_tile<T, E>;
+  team.for_each((columns + tile - 1) / tile, [&](int block) {
+    const int k = block * tile;
+    const E* column[tile];
+    row_pointers(column, M, 1, k, columns);
+    T sums[tile];
+    sums_of_products(sums, column, x, rows, ld);
+    for (int c = 0; c < tile && k + c < columns; ++c) f(k + c, sums[c]);
+  });
+}
+
 /// X = diag(w) M.  M, X [rows, columns]
 template <class T, class E, class Team>
 void scale_rows(const Team& team, int rows, int columns, const E* M, const T* w, T* X) {
@@ -115,16 +118,23 @@ void scale_columns(const Team& team, int rows, int columns, const E* M, const T*
 /// How the operands of gram() lie: the inner axis runs along their rows (X M'), or down their columns (X' M).
 enum class Inner { along_rows, down_columns };
 
-/// H += sign X M' or sign X' M, lower triangle only, for a product that is symmetric.  H [n, n], `count` the inner size
+/// What a product does to the matrix it comes to.
+enum class Onto { replace, add, subtract };
+template <class T>
+inline void apply(T& h, const T& product, Onto onto) {
+  h = onto == Onto::replace ? product : onto == Onto::add ? h + product : h - product;
+}
+
+/// X M' or X' M onto H, lower triangle only, for a product that is symmetric.  H [n, n], `count` the inner size
 template <Inner inner, class T, class E, class Team>
-void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, int ldm, T* H, int ldh, double sign = 1) {
+void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, int ldm, T* H, int ldh, Onto onto) {
   constexpr bool rows = inner == Inner::along_rows;
-  if (n == 0 || count == 0) return;
+  if (count == 0 && onto != Onto::replace) return;
   if constexpr (library<T, E>) {  // no routine forms half of such a product; blocks of rows waste little
     for (int i = 0, size; i < n; i += size) {
       size = n - i < 64 ? n - i : 64;
-      cblas_dgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans, size, i + size, count, sign,
-                  X + i * (rows ? ldx : 1), ldx, M, ldm, 1, H + i * ldh, ldh);
+      cblas_dgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans, size, i + size, count,
+                  onto == Onto::subtract ? -1 : 1, X + i * (rows ? ldx : 1), ldx, M, ldm, onto == Onto::replace ? 0 : 1, H + i * ldh, ldh);
     }
     return;
   }
@@ -139,7 +149,7 @@ void gram(const Team& team, int n, int count, const T* X, int ldx, const E* M, i
       T acc[R][C];
       accumulate<R, C>(acc, x, y, count, rows ? 1 : ldx, rows ? 1 : ldm);
       for (int r = 0; r < R && i + r < n; ++r)
-        for (int c = 0; c < C && j + c <= i + r; ++c) H[(i + r) * ldh + j + c] += sign * acc[r][c];
+        for (int c = 0; c < C && j + c <= i + r; ++c) apply(H[(i + r) * ldh + j + c], acc[r][c], onto);
     }
   });
 }
@@ -229,24 +239,21 @@ T cholesky(const Team& team, int rows, int n, T* A, int ld) {
 
 constexpr int solve_block = 4;
 
-/// In place: x = L^-1 x, with 1/L_ii stored on the diagonal.
+/// In place: x = L^-1 x, with 1/L_ii stored on the diagonal. Row by row, as L lies in memory.
 template <class T, class E, class Team>
 void solve_lower(const Team& team, int n, const E* L, int ld, T* x) {
-  for (int j = 0; j < n; j += solve_block) {
-    const int width = n - j < solve_block ? n - j : solve_block;
+  for (int j = 0; j < n; j += solve_block)
     team.for_each(1, [&](int) {
-      for (int c = 0; c < width; ++c) {
-        T s = x[j + c];
-        for (int e = 0; e < c; ++e) s -= L[(j + c) * ld + j + e] * x[j + e];
-        x[j + c] = s * L[(j + c) * ld + j + c];
+      const E* row[solve_block];
+      row_pointers(row, L, ld, j, n);
+      T sums[solve_block];
+      sums_of_products(sums, row, static_cast<const T*>(x), j);
+      for (int c = 0; c < solve_block && j + c < n; ++c) {
+        T s = x[j + c] - sums[c];
+        for (int e = 0; e < c; ++e) s -= row[c][j + e] * x[j + e];
+        x[j + c] = s * row[c][j + c];
       }
     });
-    if (width < solve_block) return;
-    team.for_each(n - j - solve_block, [&](int r) {
-      const E* row = L + (j + solve_block + r) * ld + j;
-      x[j + solve_block + r] -= row[0] * x[j] + row[1] * x[j + 1] + row[2] * x[j + 2] + row[3] * x[j + 3];
-    });
-  }
 }
 
 /// In place: x = L'^-1 x.

@@ -10,6 +10,8 @@
 
 #include "solvers/dense.h"
 
+#include <array>
+
 namespace optnet::dense {
 
 constexpr int pivots = Pack::lanes < 4 ? Pack::lanes : 4;  // rows eliminated at a time; one pack holds their entries
@@ -131,44 +133,87 @@ inline void solve_upper_transposed(int n, const Pack* U, int ld, Pack* x) {
   }
 }
 
-/// In place: x = U^-1 x.
+/// In place: x = U^-1 x. Every entry waits for those after it: the freshest of them come last, and 1/U_ii is multiplied in ahead.
 inline void solve_upper(int n, const Pack* U, int ld, Pack* x) {
   const int end = packs_for(n);
+  const Pack lane = lane_numbers();
   for (int j = n - pivots; j >= 0; j -= pivots) {
     const int first = j / Pack::lanes;
     const Pack* row[pivots];
-    double t[pivots] = {};
-    Pack dot[pivots];
-    Pack rest = x[first];
-    put(t, j, rest);
-    for (int c = 0; c < pivots; ++c) row[c] = U + (j + c) * ld, dot[c] = row[c][first] * rest;
-    for (int i = first + 1; i < end; ++i)
+    double t[pivots];
+    Pack dot[pivots], fresh = select(lane < Pack(j % Pack::lanes + pivots), Pack(0.0), x[first]);
+    for (int c = 0; c < pivots; ++c) row[c] = U + (j + c) * ld, t[c] = entries(x)[j + c], dot[c] = 0.0;
+    for (int i = end - 1; i > first; --i)
       for (int c = 0; c < pivots; ++c) dot[c] += row[c][i] * x[i];
+    for (int c = 0; c < pivots; ++c) dot[c] += row[c][first] * fresh;
+    fresh = x[first];
     for (int c = pivots - 1; c >= 0; --c) {
-      t[c] = entries(x)[j + c] - sum_of_lanes(dot[c]);
-      for (int e = c + 1; e < pivots; ++e) t[c] -= entries(row[c])[j + e] * t[e];
-      t[c] *= entries(row[c])[j + c];
+      const double* u = entries(row[c]) + j;
+      t[c] = (t[c] - sum_of_lanes(dot[c])) * u[c];
+      for (int e = pivots - 1; e > c; --e) t[c] -= u[e] * u[c] * t[e];
+      fresh = select(lane == Pack(j % Pack::lanes + c), Pack(t[c]), fresh);
     }
-    put(t, j, x[first]);
+    x[first] = fresh;
   }
+}
+
+/// combine_rows for W packs.
+template <int W>
+void combine_packs(int width, int count, const int* index, const double* x, const Pack* M, int ld, Pack* out) {
+  if constexpr (W > 1)
+    if (width < W) return combine_packs<W - 1>(width, count, index, x, M, ld, out);
+  Pack::Vector sum[W] = {};
+  for (int a = 0; a < count; ++a) {
+    const Pack* row = M + index[a] * ld;
+    const Pack factor = x[a];
+    for (int c = 0; c < W; ++c) sum[c] += factor.v * row[c].v;
+  }
+  for (int c = 0; c < W; ++c) out[c] = Pack(sum[c]);
 }
 
 /// out = sum over a of x_a times row index_a of M.  M [, ld packs], out [packs]
 inline void combine_rows(int count, const int* index, const double* x, int packs, const Pack* M, int ld, Pack* out) {
-  constexpr int tile = 4;
-  for (int i = 0; i < packs; i += tile) {
-    Pack::Vector sum[tile] = {};
-    const int width = packs - i < tile ? packs - i : tile;
-    for (int a = 0; a < count; ++a) {
-      const Pack* row = M + index[a] * ld + i;
-      const Pack factor = x[a];
-      if (width == tile)
-        for (int c = 0; c < tile; ++c) sum[c] += factor.v * row[c].v;
-      else
-        for (int c = 0; c < width; ++c) sum[c] += factor.v * row[c].v;
-    }
-    for (int c = 0; c < width; ++c) out[i + c] = Pack(sum[c]);
+  constexpr int most = 8;  // sums in registers; as equal shares as can be, since a single one would wait for itself
+  const int shares = (packs + most - 1) / most;
+  for (int i = 0, s = 0; s < shares; ++s) {
+    const int width = (packs - i) / (shares - s);
+    combine_packs<most>(width, count, index, x, M + i, ld, out + i);
+    i += width;
   }
+}
+
+// Rows of a matrix of plain numbers, as it was given: n entries next to each other, wherever they begin.
+
+inline Pack load(const double* x) {
+  Pack out;
+  std::memcpy(&out.v, x, sizeof out.v);
+  return out;
+}
+
+/// out[r] = row r times x.
+template <std::size_t R>
+void multiply_rows(const std::array<const double*, R>& row, int n, const double* x, double* out) {
+  Pack::Vector sum[R] = {};
+  int k = 0;
+  for (; k + Pack::lanes <= n; k += Pack::lanes)
+    for (std::size_t r = 0; r < R; ++r) sum[r] += load(row[r] + k).v * load(x + k).v;
+  for (std::size_t r = 0; r < R; ++r) {
+    out[r] = sum_of_lanes(Pack(sum[r]));
+    for (int i = k; i < n; ++i) out[r] += row[r][i] * x[i];
+  }
+}
+
+/// x += the sum over r of y[r] times row r.
+template <std::size_t R>
+void add_rows(const std::array<const double*, R>& row, int n, const double* y, double* x) {
+  int k = 0;
+  for (; k + Pack::lanes <= n; k += Pack::lanes) {
+    Pack sum = load(x + k);
+    for (std::size_t r = 0; r < R; ++r) sum += Pack(y[r]) * load(row[r] + k);
+    std::memcpy(x + k, &sum.v, sizeof sum.v);
+  }
+  for (; k < n; ++k)
+    for (std::size_t r = 0; r < R; ++r) x[k] += y[r] * row[r][k];
 }
 
 }  // namespace optnet::dense

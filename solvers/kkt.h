@@ -13,6 +13,7 @@
 // they are many, and keep apart what is of size 1/delta from what is of size rho, whose product would leave no digits.
 #pragma once
 
+#include "solvers/dense_shared.h"
 #include "solvers/problem.h"
 
 namespace optnet {
@@ -39,11 +40,11 @@ class Kkt {
   /// `w` [rows of C] is the diagonal of W, or null for 0.
   template <class Team>
   void factor(const Team& team, const T* w, double regularization, T* scratch) {
-    start_S(team, w, regularization);
     if (diagonal_)
       factor_diagonal(team, w, regularization, scratch);
     else
       factor_dense(team, w, regularization, scratch);
+    add_D(team, w, regularization);
     if (carry_ != Carry::all) team.for_each(rows_, [&](int i) { S_[i * ldS() + i] *= 1 + dependent; });
     dense::cholesky(team, rows_, solved_, S_, ldS());
     if (carry_ == Carry::all) form_R(team);
@@ -55,12 +56,6 @@ class Kkt {
   /// R [rows of C, rows of C] with leading dimension ldR(), both triangles: the QP as its rows see it. (K24)
   const F* R() const { return S_ + p_ * ldS() + p_; }
   int ldR() const { return ldS(); }
-
-  /// f(i, entry i) for all entries of the factors.
-  template <class Function>
-  void each_factor(const Function& f) const {
-    for (int i = 0, end = size(problem_, carry_); i < end; ++i) f(i, H_[i]);
-  }
 
   /// The part that solve() needs, as Carry::A would hold it: to be kept.
   void copy_system(F* to) const {
@@ -144,29 +139,26 @@ class Kkt {
     return (problem_.Q_diagonal ? problem_.Q_diagonal[i] : T(0.0)) + (w && problem_.bounds ? w[i] : T(0.0));
   }
 
-  /// S = D; for Carry::all only A's.
+  /// S += D; for Carry::all only A's.
   template <class Team>
-  void start_S(const Team& team, const T* w, double delta) {
-    team.for_each(rows_, [&](int i) {
-      for (int j = 0; j < i; ++j) S_[i * ldS() + j] = 0.0;
-      S_[i * ldS() + i] = i < p_ ? T(delta) : carry_ == Carry::G ? D(w[n_ * problem_.bounds + i - p_], delta) : T(0.0);
-    });
+  void add_D(const Team& team, const T* w, double delta) {
+    team.for_each(carry_ == Carry::G ? rows_ : p_, [&](int i) { S_[i * ldS() + i] += i < p_ ? T(delta) : D(w[n_ * problem_.bounds + i - p_], delta); });
   }
 
-  /// H_ holds 1/h; S += B diag(1/h) B'.
+  /// H_ holds 1/h; S = B diag(1/h) B'.
   template <class Team>
   void factor_diagonal(const Team& team, const T* w, double regularization, T* scratch) {
     team.for_each(n_, [&](int i) { H_[i] = 1.0 / (diagonal_entry(w, i) + regularization); });
     if (rows_ > p_) {
       team.for_each(rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { scratch[r * n_ + j] = x * sqrt(H_[j]); }); });
-      dense::gram<dense::Inner::along_rows>(team, rows_, n_, scratch, n_, static_cast<const T*>(scratch), n_, S_, ldS());
+      dense::gram<dense::Inner::along_rows>(team, rows_, n_, scratch, n_, static_cast<const T*>(scratch), n_, S_, ldS(), dense::Onto::replace);
     } else {
       dense::scale_columns(team, p_, n_, problem_.A, H_, scratch);
-      dense::gram<dense::Inner::along_rows>(team, p_, n_, scratch, n_, problem_.A, n_, S_, ldS());
+      dense::gram<dense::Inner::along_rows>(team, p_, n_, scratch, n_, problem_.A, n_, S_, ldS(), dense::Onto::replace);
     }
   }
 
-  /// H_ holds L [n, n] and below it Y = B L'^-1 [rows_, n]; S += Y Y'.
+  /// H_ holds L [n, n] and below it Y = B L'^-1 [rows_, n]; S = Y Y'.
   template <class Team>
   void factor_dense(const Team& team, const T* w, double regularization, T* scratch) {
     const int m = problem_.m, l = ld(n_);
@@ -177,10 +169,10 @@ class Kkt {
     team.for_each(rows_, [&](int r) { each_entry(r, [&](int j, const T& x) { Y()[r * l + j] = x; }); });
     if (m && carry_ == Carry::none) {
       dense::scale_rows(team, m, n_, problem_.G, w + n_ * problem_.bounds, scratch);
-      dense::gram<dense::Inner::down_columns>(team, n_, m, scratch, n_, problem_.G, n_, H_, l);
+      dense::gram<dense::Inner::down_columns>(team, n_, m, scratch, n_, problem_.G, n_, H_, l, dense::Onto::add);
     }
     dense::cholesky(team, n_ + rows_, n_, H_, l);
-    dense::gram<dense::Inner::along_rows>(team, rows_, n_, static_cast<const T*>(Y()), l, static_cast<const T*>(Y()), l, S_, ldS());
+    dense::gram<dense::Inner::along_rows>(team, rows_, n_, static_cast<const T*>(Y()), l, static_cast<const T*>(Y()), l, S_, ldS(), dense::Onto::replace);
   }
 
   /// S_ holds [A; C] H^-1 [A; C]', its first p columns replaced by L_S and below it V; R = C H^-1 C' - V V'. (K24)
@@ -188,7 +180,7 @@ class Kkt {
   void form_R(const Team& team) {
     const int rows = rows_ - p_;
     F *V = S_ + p_ * ldS(), *R = V + p_;
-    dense::gram<dense::Inner::along_rows>(team, rows, p_, static_cast<const F*>(V), ldS(), static_cast<const F*>(V), ldS(), R, ldS(), -1);
+    dense::gram<dense::Inner::along_rows>(team, rows, p_, static_cast<const F*>(V), ldS(), static_cast<const F*>(V), ldS(), R, ldS(), dense::Onto::subtract);
     team.for_each(rows, [&](int i) {
       for (int j = 0; j < i; ++j) R[j * ldS() + i] = R[i * ldS() + j];
     });

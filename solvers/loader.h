@@ -23,16 +23,20 @@ class Loader {
       const Matrices<E> own = copies();
       problem.Q = own.Q, problem.A = own.A, problem.G = own.G;
     }
+    give_G(problem);
     return problem;
   }
 
-  /// What the active set's backward pass asks for: G, and A where no factor holds it.
+  /// What the active set's backward pass asks for: G, in packs if rows are masked, and A where no factor holds it.
   Problem<T, E> load_rows() {
     Problem<T, E> problem{batch_};
-    if constexpr (std::is_same_v<E, double>)
+    if constexpr (std::is_same_v<E, double>) {
       problem.A = in_place(batch_.field.A), problem.G = in_place(batch_.field.G);
-    else
-      problem.A = batch_.Q_dense ? nullptr : matrix(batch_.field.A, batch_.p * batch_.n), problem.G = matrix(batch_.field.G, batch_.m * batch_.n);
+    } else {
+      if (!batch_.Q_dense) problem.A = matrix(batch_.field.A, batch_.p * batch_.n);
+      if (path(batch_).masked) problem.G = matrix(batch_.field.G, batch_.m * batch_.n);
+    }
+    give_G(problem);
     return problem;
   }
 
@@ -87,6 +91,10 @@ class Loader {
     return problem;
   }
 
+  void give_G(Problem<T, E>& problem) const {
+    const Field& G = batch_.field.G;
+    for (int l = 0; G && l < lanes_of<T>; ++l) problem.given_G[l] = G.data + elements_[l] * G.element;
+  }
   const double* in_place(const Field& field) const { return field ? field.data + elements_[0] * field.element : nullptr; }
 
   T* vector(const Field& field, int size) {

@@ -19,6 +19,7 @@ struct Problem : Sizes {
   double Q_margin = 1e-9;              // how far below 0, relative to Q, rounding may take its eigenvalues
   const E* A = nullptr;                // [p, n]
   const E* G = nullptr;                // [m, n]
+  const double* given_G[lanes_of<T>] = {};  // of each lane, as it was given
   const T *q = nullptr, *b = nullptr;  // [n], [p]
   const T *d = nullptr, *mask = nullptr;  // [sides]: -low and high, and 1 where they are finite, else 0
   T* row_memory = nullptr;             // [rows]: for sums over the two sides of a row

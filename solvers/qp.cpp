@@ -200,9 +200,9 @@ Iterates read_start(const Batch& batch, const QPSolution& earlier) {
   const std::int64_t n = batch.n, p = batch.p, k = batch.sides();
   check(earlier.status.size() == static_cast<std::size_t>(batch.count), "argmin: warm_start must be a solution of this problem's shape; got one of ",
         earlier.status.size(), " problems for ", batch.count);
-  const auto zeros = [&](std::int64_t size) { return std::vector<double>(static_cast<std::size_t>(batch.count * size)); };
+  const auto zeros = [&](std::int64_t size) { return Numbers(static_cast<std::size_t>(batch.count * size)); };
   Iterates start{zeros(n), zeros(p), {}, zeros(k)};
-  const auto copy = [&](const char* what, const Tensor& x, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
+  const auto copy = [&](const char* what, const Tensor& x, std::int64_t width, std::int64_t first, std::int64_t size, Numbers& out) {
     if (!x.defined()) return;
     check(x.numel() == batch.count * size, "argmin: warm_start must be a solution of this problem's shape; got ", what, ' ', x.shape(),
           " for [", batch.count, ", ", size, "]");
@@ -239,7 +239,7 @@ void drop_overflow(const Batch& batch, Iterates& at, QPSolution& solution) {
 }
 
 /// Columns first ... first + size - 1 of x [count, width] as a tensor in the batch's dtype.
-Tensor columns(const Batch& batch, const std::vector<double>& x, std::int64_t width, std::int64_t first, std::int64_t size) {
+Tensor columns(const Batch& batch, const Numbers& x, std::int64_t width, std::int64_t first, std::int64_t size) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
   double* y = static_cast<double*>(out.data());
   for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.data() + e * width + first, size, y + e * size);
@@ -260,7 +260,7 @@ QPSolution solve(const QP<Tensor>& qp, const QPOptions& options) {
   QPSolution solution;
   solution.status.resize(count), solution.iterations.resize(count);
   solution.objective.resize(count), solution.primal_residual.resize(count), solution.dual_residual.resize(count), solution.gap.resize(count);
-  const auto zeros = [&](std::int64_t size) { return std::vector<double>(count * static_cast<std::size_t>(size)); };
+  const auto zeros = [&](std::int64_t size) { return Numbers(count * static_cast<std::size_t>(size)); };
   Iterates at{zeros(n), zeros(p), zeros(k), zeros(k)};
   auto factors = std::make_shared<QPFactors>();
   const Iterates start = options.warm_start ? read_start(batch, *options.warm_start) : Iterates{};

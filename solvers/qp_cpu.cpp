@@ -79,15 +79,17 @@ class Forward {
  private:
   /// With W = 0 and all rows, once for a batch that shares its matrices. False where they are too badly conditioned.
   bool factor_shared() {
-    Workspace<T> memory;
-    const std::int64_t first[lanes_of<T>] = {};
-    const Problem<T, T> problem = Loader<T, T>(batch_, first, memory).load();
-    const int size = Kkt<T, T>::size(batch_, Carry::all);
-    Kkt<T, T> kkt(problem, memory.take(size), Carry::all);
-    kkt.factor(OneThread{}, nullptr, 0, memory.take(Kkt<T, T>::scratch_size(batch_, Carry::all)));
-    factors_.shared.resize(static_cast<std::size_t>(size));
-    kkt.each_factor([&](int i, const T& x) { factors_.shared[static_cast<std::size_t>(i)] = lane(x, 0); });
-    return lane(kkt.well_conditioned(OneThread{}, largest_condition), 0);
+    Workspace<double> memory;
+    const std::int64_t first = 0;
+    const Problem<double, double> problem = Loader<double, double>(batch_, &first, memory).load();
+    factors_.shared.resize(static_cast<std::size_t>(Kkt<double, double>::size(batch_, Carry::all)));
+    Kkt<double, double> kkt(problem, factors_.shared.data(), Carry::all);
+    double* scratch = memory.take(Kkt<double, double>::scratch_size(batch_, Carry::all));
+    if (path(batch_).packs)
+      kkt.factor(RowsInPacks{}, nullptr, 0, scratch);
+    else
+      kkt.factor(OneThread{}, nullptr, 0, scratch);
+    return kkt.well_conditioned(OneThread{}, largest_condition);
   }
 
   void active_set(const std::vector<std::int64_t>& elements) {
@@ -232,25 +234,29 @@ class Backward {
       const Kkt<T, E, E> kkt(problem, own, shared ? Carry::all : Carry::A);
       ActiveSet<T, E> method(problem, kkt, count, factors_.active.at(pack), memory, own_workspace<Pack>());
       method.take_signs();
-      T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows);
-      for (int l = 0; l < count; ++l) {
-        if (!solved[static_cast<std::size_t>(lanes[l])]) continue;  // whatever this lane then holds, no other lane sees it
-        const double *vz = seeds_.z.data() + lanes[l] * n_, *vnu = seeds_.nu.data() + lanes[l] * p_, *v = seeds_.lambda.data() + lanes[l] * k_;
-        for (int i = 0; i < n_; ++i) set_lane(dz[i], l, -vz[i]);
-        for (int i = 0; i < p_; ++i) set_lane(dnu[i], l, -vnu[i]);
-        for (int i = 0; i < rows; ++i)
-          if (const double sign = lane(method.active(i), l); sign != 0) set_lane(dy[i], l, sign > 0 ? -v[batch_.high_side() + i] : v[i]);
-      }
+      T *dz = memory.take(n_), *dnu = memory.take(p_), *dy = memory.take(rows), *v = memory.take(k_), *unused = memory.take(std::max({n_, p_, k_}));
+      const auto read = [&](const Numbers& from, int size, T* x) {
+        const double* rows[lanes_of<T>];
+        for (int l = 0; l < lanes_of<T>; ++l) rows[l] = from.data() + lanes[l] * size;
+        interleave(rows, size, x);
+      };
+      const auto write = [&](const T* x, int size, Numbers& to) {
+        double* rows[lanes_of<T>];
+        for (int l = 0; l < lanes_of<T>; ++l)
+          rows[l] = l < count && solved[static_cast<std::size_t>(lanes[l])] ? to.data() + lanes[l] * size : reinterpret_cast<double*>(unused);
+        deinterleave(x, size, rows);
+      };
+      read(seeds_.z, n_, dz), read(seeds_.nu, p_, dnu), read(seeds_.lambda, k_, v);  // whatever an unsolved lane holds, no other lane sees it
+      T *low = batch_.low ? v : nullptr, *high = batch_.high ? v + batch_.high_side() : nullptr;
+      for (int i = 0; i < n_; ++i) dz[i] = -dz[i];
+      for (int i = 0; i < p_; ++i) dnu[i] = -dnu[i];
+      for (int i = 0; i < rows; ++i) dy[i] = select(method.active(i) > T(0.0), high ? -high[i] : T(0.0), low ? low[i] : T(0.0));
       method.solve_active(dz, dnu, dy);
-      for (int l = 0; l < count; ++l) {
-        const std::int64_t e = lanes[l];
-        if (!solved[static_cast<std::size_t>(e)]) continue;
-        store(dz, n_, l, seeds_.z.data() + e * n_), store(dnu, p_, l, seeds_.nu.data() + e * p_);
-        double* dlambda = seeds_.lambda.data() + e * k_;
-        std::fill_n(dlambda, k_, 0.0);
-        for (int i = 0; i < rows; ++i)
-          if (const double sign = lane(method.active(i), l); sign != 0) dlambda[sign > 0 ? batch_.high_side() + i : i] = sign * lane(dy[i], l);
+      for (int i = 0; i < rows; ++i) {
+        if (high) high[i] = select(method.active(i) > T(0.0), dy[i], T(0.0));
+        if (low) low[i] = select(method.active(i) < T(0.0), -dy[i], T(0.0));
       }
+      write(dz, n_, seeds_.z), write(dnu, p_, seeds_.nu), write(v, k_, seeds_.lambda);
     });
   }
 

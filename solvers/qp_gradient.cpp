@@ -10,7 +10,7 @@ namespace optnet {
 namespace {
 
 /// A gradient [count, size] in the shape and dtype of the parameter x: summed over what was shared.
-Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::int64_t width, std::int64_t first, std::int64_t size,
+Tensor as_parameter(const Batch& batch, const Numbers& values, std::int64_t width, std::int64_t first, std::int64_t size,
                     double sign, const Tensor& x) {
   Buffer out(static_cast<std::size_t>(batch.count * size) * sizeof(double), Device::cpu);
   double* y = static_cast<double*>(out.data());
@@ -21,32 +21,28 @@ Tensor as_parameter(const Batch& batch, const std::vector<double>& values, std::
   return sum_to(all, x.rank() == 2 ? target : Shape{1, target[0]}).reshape(x.shape()).to(x.dtype());
 }
 
-struct View {  // columns of a [count, width] array
+struct View {  // [count, width]
   const double* data;
   std::int64_t width;
   const double* row(std::int64_t e) const { return data + e * width; }
 };
 
-/// The rows of a [count, width] view next to each other, as a matrix for gemm: [count, size].
-std::vector<double> packed(const Batch& batch, View x, std::int64_t size) {
-  std::vector<double> out(static_cast<std::size_t>(batch.count * size));
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(x.row(e), size, out.data() + e * size);
-  return out;
-}
-
-/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (one product of matrices), else each.
+/// sum over the batch of  scale (x y' + u v')  where the parameter is shared (products of matrices), else each.
 /// x, u [count, rows]; y, v [count, columns]. In the shape and dtype of `parameter`.
-Tensor outer_products(const Batch& batch, View x, View y, View u, View v, std::int64_t rows, std::int64_t columns, double scale,
-                      const Tensor& parameter) {
-  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, size = rows * columns;
+Tensor outer_products(const Batch& batch, View x, View y, View u, View v, double scale, const Tensor& parameter) {
+  const std::int64_t matrices = parameter.rank() == 3 && parameter.size(0) > 1 ? batch.count : 1, rows = x.width, columns = y.width, size = rows * columns;
   Buffer out(static_cast<std::size_t>(matrices * size) * sizeof(double), Device::cpu);
   double* g = static_cast<double*>(out.data());
-  if (matrices == 1) {  // [rows, 2 count] times [2 count, columns]
-    std::vector<double> left = packed(batch, x, rows), right = packed(batch, y, columns);
-    const std::vector<double> more_left = packed(batch, u, rows), more_right = packed(batch, v, columns);
-    left.insert(left.end(), more_left.begin(), more_left.end());
-    right.insert(right.end(), more_right.begin(), more_right.end());
-    backend(Device::cpu).gemm(float64, {.m = rows, .n = columns, .k = 2 * batch.count, .transpose_a = true}, left.data(), right.data(), g);
+  if (matrices == 1) {
+    Gemm product{.m = rows, .n = columns, .k = batch.count, .transpose_a = true};
+    backend(Device::cpu).gemm(float64, product, x.data, y.data, g);
+    if (x.data == v.data && y.data == u.data) {  // x y' + y x'
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j <= i; ++j) g[i * rows + j] = g[j * rows + i] = g[i * rows + j] + g[j * rows + i];
+    } else {
+      product.accumulate = true;
+      backend(Device::cpu).gemm(float64, product, u.data, v.data, g);
+    }
     for (std::int64_t i = 0; i < size; ++i) g[i] *= scale;
   } else {
 #pragma omp parallel for schedule(static) num_threads(threads()) if (matrices * size > 32768 && threads() > 1)
@@ -59,20 +55,20 @@ Tensor outer_products(const Batch& batch, View x, View y, View u, View v, std::i
 }
 
 /// dQ of a diagonal or a multiple of I: dz * z, summed to the parameter.
-Tensor diagonal_gradient(const Batch& batch, const std::vector<double>& dz, const std::vector<double>& z, const Tensor& Q) {
-  std::vector<double> product(dz.size());
+Tensor diagonal_gradient(const Batch& batch, const Numbers& dz, const Numbers& z, const Tensor& Q) {
+  Numbers product(dz.size());
   for (std::size_t i = 0; i < dz.size(); ++i) product[i] = dz[i] * z[i];
-  const Tensor all = from({batch.count, 1, batch.n}, product);
+  const Tensor all = from<double>({batch.count, 1, batch.n}, product);
   Shape target{1, 1, 1};
   for (int d = 0; d < Q.rank(); ++d) target[3 - Q.rank() + d] = Q.size(d);
   return sum_to(all, target).reshape(Q.shape()).to(Q.dtype());
 }
 
-void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, std::vector<double>& out) {
+void add_seed(const Batch& batch, const char* what, const Tensor& seed, std::int64_t width, std::int64_t first, std::int64_t size, Numbers& out) {
   if (!seed.defined()) return;
   check(seed.numel() == batch.count * size, "vjp: the seed of ", what, " must be [", batch.count, ", ", size, "]; got ", seed.shape());
-  const std::vector<double> values = seed.to_vector<double>();
-  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data() + e * size, size, out.data() + e * width + first);
+  const Tensor values = seed.to(Device::cpu).to(float64);
+  for (std::int64_t e = 0; e < batch.count; ++e) std::copy_n(values.data<double>() + e * size, size, out.data() + e * width + first);
 }
 
 /// Elements that were not solved have no derivative: 0. Nor have those in which it overflows: the matrices' gradients are sums
@@ -94,9 +90,9 @@ void drop_unsolved(const Batch& batch, const QPSolution& solution, Iterates& d) 
 }
 
 /// The duals of G's rows, both sides in one: those of G z <= h minus those of lower_g <= G z. [count, m]
-std::vector<double> row_duals(const Batch& batch, const std::vector<double>& lambda) {
+Numbers row_duals(const Batch& batch, const Numbers& lambda) {
   const SideBlocks side(batch);
-  std::vector<double> out(static_cast<std::size_t>(batch.count * batch.m));
+  Numbers out(static_cast<std::size_t>(batch.count * batch.m));
   for (std::int64_t e = 0; e < batch.count; ++e)
     for (std::int64_t i = 0; i < batch.m; ++i) {
       const double* own = lambda.data() + e * batch.sides() + i;
@@ -118,7 +114,7 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
         at.nu.size() == static_cast<std::size_t>(batch.count * p) && at.lambda.size() == static_cast<std::size_t>(batch.count * k),
         "vjp: the solution is of another problem; its sizes differ");
 
-  Iterates d{std::vector<double>(at.z.size()), std::vector<double>(at.nu.size()), {}, std::vector<double>(at.lambda.size())};
+  Iterates d{Numbers(at.z.size()), Numbers(at.nu.size()), {}, Numbers(at.lambda.size())};
   add_seed(batch, "z", seed.z, n, 0, n, d.z);
   add_seed(batch, "nu", seed.nu, p, 0, p, d.nu);
   if (batch.field.lower) add_seed(batch, "dual_lower", seed.dual_lower, k, side.lower, n, d.lambda);
@@ -130,14 +126,14 @@ QP<Tensor> vjp(const QP<Tensor>& qp, const QPSolution& solution, const QPSeed& s
 
   const auto want = [&](std::size_t i) { return wanted[i] && fields(qp)[i]->defined(); };
   const View z{at.z.data(), n}, dz{d.z.data(), n}, nu{at.nu.data(), p}, dnu{d.nu.data(), p};
-  const std::vector<double> y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
+  const Numbers y = row_duals(batch, at.lambda), dy = row_duals(batch, d.lambda);
   const View lambda{y.data(), m}, dlambda{dy.data(), m};
   QP<Tensor> g;
-  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, n, n, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
+  if (want(0)) g.Q = batch.Q_dense ? outer_products(batch, dz, z, z, dz, 0.5, qp.Q) : diagonal_gradient(batch, d.z, at.z, qp.Q);  // (K21)
   if (want(1)) g.q = as_parameter(batch, d.z, n, 0, n, 1, qp.q);                                     // (K20)
-  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, m, n, 1, qp.G);                   // (K21)
+  if (want(2)) g.G = outer_products(batch, dlambda, z, lambda, dz, 1, qp.G);                         // (K21)
   if (want(3)) g.h = as_parameter(batch, d.lambda, k, side.h, m, -1, qp.h);                           // (K20)
-  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, p, n, 1, qp.A);                           // (K21)
+  if (want(4)) g.A = outer_products(batch, dnu, z, nu, dz, 1, qp.A);                                 // (K21)
   if (want(5)) g.b = as_parameter(batch, d.nu, p, 0, p, -1, qp.b);                                   // (K20)
   if (want(6)) g.lower = as_parameter(batch, d.lambda, k, side.lower, n, 1, qp.lower);                     // (K22)
   if (want(7)) g.upper = as_parameter(batch, d.lambda, k, side.upper, n, -1, qp.upper);                  // (K22)

@@ -3,7 +3,7 @@
 
     python3 benchmarks/framework_peers.py [--threads 1] [--rounds 5] [--workloads mlp,lenet]
 
-The latest PyTorch of PyPI goes into build/torch-venv (wheels for x86-64 bring CUDA, gigabytes of it; the CPU alone is used). Each
+The latest PyTorch of PyPI goes into build/venv (wheels for x86-64 bring CUDA, gigabytes of it; the CPU alone is used). Each
 round times a workload by ./bench_framework (benchmarks/framework.cpp says what it is) and then by PyTorch, warm both, and the least
 time of all rounds counts; where PyTorch has several ways, all are reported. With one thread time is that of the thread on its core,
 which is the clock's on an idle machine; with more it is the clock's. Memory is by how much a process, one for each side, grows in
@@ -22,7 +22,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-VENV = ROOT / "build" / "torch-venv"
+VENV = ROOT / "build" / "venv"
 WORKLOADS = ["tiny", "mlp", "lenet", "conv", "adam"]
 
 
@@ -152,7 +152,7 @@ def install():
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
-            print("installing PyTorch into build/torch-venv ...", flush=True)
+            print("installing PyTorch into build/venv ...", flush=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", "torch", "numpy"], check=True)
     except (OSError, subprocess.CalledProcessError) as reason:
         print(f"PyTorch cannot be had, there is nothing to compare with: {reason}")

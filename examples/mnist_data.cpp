@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iomanip>
 
 namespace mnist {
 
@@ -32,6 +33,12 @@ Dataset read(const std::filesystem::path& folder, const std::string& part) {
   return {out.x.reshape({-1, 1, 28, 28}), out.y};
 }
 
+/// A number that another image, another label or another order changes.
+double trace_of(const Dataset& data) {
+  const Tensor place = arange(1, static_cast<double>(data.size() + 1), 1, float64);
+  return sum(place * (mean(data.x, {1, 2, 3}).to(float64) + 1000 * data.y.to(float64))).item();
+}
+
 Dataset part(const Dataset& data, std::int64_t begin, std::int64_t end) { return {slice(data.x, 0, begin, end), slice(data.y, 0, begin, end)}; }
 
 }  // namespace
@@ -44,18 +51,19 @@ Data load(const std::filesystem::path& folder, std::int64_t most) {
   data.train = part(all, 0, std::min(most, learned));
   data.validation = part(all, learned, all.size());
   data.test = read(folder, "t10k");
+  std::ostringstream text;
+  text << std::setprecision(15) << all.size() << " images, " << trace_of(all) << ", and " << data.test.size() << ", " << trace_of(data.test);
+  data.fingerprint = text.str();
 
   data.mean = mean(data.train.x).item() / 255;
   data.deviation = std::max(std::sqrt(var(data.train.x).item()) / 255, 1e-6);
   const double scale = 1 / (255 * data.deviation), shift = data.mean / data.deviation;
   for (Dataset* each : {&data.train, &data.validation, &data.test}) each->x = scale * each->x - shift;
-  if (folder.string().find("fashion") != std::string::npos)
+  const std::filesystem::path name = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
+  if (name.string().find("fashion") != std::string::npos)
     data.names = {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"};
   else
     data.names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
-  std::ostringstream text;
-  text << all.size() << " images, mean " << mean(all.x).item() << ", labels' " << mean(all.y.to(float64)).item();
-  data.fingerprint = text.str();
   return data;
 }
 

@@ -91,7 +91,7 @@ int train(int argc, char** argv) {
   } catch (const Error& error) {
     throw trainer::Usage("--data: " + std::string(error.what()));
   }
-  trainer::demand(data.train.size() % s.batch != 1, "--batch: ", data.train.size(), " images in batches of ", s.batch,
+  trainer::demand(data.train.size() % s.batch != 1 || !s.model.ends_with("optnet"), "--batch: ", data.train.size(), " images in batches of ", s.batch,
                   " leave a last batch of one image, which cannot be normalised; choose another --batch or --images");
   seed(s.seed);
   Sequential net = network(s.model);

@@ -15,6 +15,7 @@ Network::Network(const std::string& name_, double eps_) : name(name_), eps(eps_)
 Var Network::operator()(const Var& puzzles) const try {
   return forward(puzzles);
 } catch (const Error&) {
+  if (name != "optnet") throw;
   throw Unsolvable("with these parameters the network's QP cannot be solved");
 }
 

@@ -59,28 +59,37 @@ void gram(const RowsInPacks&, int n, int count, const double* X, int ldx, const 
     }
 }
 
+/// Packs that hold C rows: 1, but where a register holds two doubles.
+template <int C>
+constexpr int packs_of = (C + group_rows - 1) / group_rows;
+
 /// One column block of the factorisation, for all rows of the groups from that of row j on; what comes to stand above the diagonal
-/// has no meaning. `row` [C, ld] and `lanes` [ld] are working memory: rows j ... j+C-1, apart and in one pack.
+/// has no meaning. `row` [C, ld] and `lanes` [packs_of<C>, ld] are working memory: rows j ... j+C-1, apart and in packs.
 template <int C>
 void factor_columns(int groups, int j, Pack* A, int ld, double* row, Pack* lanes) {
+  constexpr int P = packs_of<C>, G = group_rows;
   const double* y[C];
+  const Pack* own[P];
   for (int k = 0; k < j + C; ++k) {
-    lanes[k] = 0.0;
+    for (int q = 0; q < P; ++q) lanes[q * ld + k] = 0.0;
     for (int c = 0; c < C; ++c) {
-      row[c * ld + k] = A[(j + c) / group_rows * ld + k][(j + c) % group_rows];
-      lanes[k].set(c, row[c * ld + k]);
+      row[c * ld + k] = A[(j + c) / G * ld + k][(j + c) % G];
+      lanes[c / G * ld + k].set(c % G, row[c * ld + k]);
     }
   }
   for (int c = 0; c < C; ++c) y[c] = row + c * ld;
-  Pack sums[1][C], x[C];
-  accumulate<1, C>(sums, {lanes}, y, j);
+  for (int q = 0; q < P; ++q) own[q] = lanes + q * ld;
+  Pack sums[P][C], x[P][C];
+  accumulate<P, C>(sums, own, y, j);
   double u[C][C], inverse[C];
   for (int c = 0; c < C; ++c) {
-    x[c] = lanes[j + c] - sums[0][c];
-    for (int e = 0; e < c; ++e) x[c] -= x[e] * Pack(u[c][e]);
-    inverse[c] = inverse_root(x[c], lanes[j + c])[c];
-    x[c] *= Pack(inverse[c]);
-    for (int r = c + 1; r < C; ++r) u[r][c] = x[c][r];
+    for (int q = 0; q < P; ++q) {
+      x[q][c] = own[q][j + c] - sums[q][c];
+      for (int e = 0; e < c; ++e) x[q][c] -= x[q][e] * Pack(u[c][e]);
+    }
+    inverse[c] = inverse_root(x[c / G][c], own[c / G][j + c])[c % G];
+    for (int q = 0; q < P; ++q) x[q][c] *= Pack(inverse[c]);
+    for (int r = c + 1; r < C; ++r) u[r][c] = x[r / G][c][r % G];
   }
   constexpr int R = 4;
   for (int g = j / group_rows; g < groups; g += R) {
@@ -105,7 +114,7 @@ inline void cholesky(const RowsInPacks&, int rows, int n, double* A, int ld) {
   thread_local std::vector<Pack> memory;  // grows once
   thread_local std::vector<double> row;
   const int groups = groups_of(rows);
-  memory.resize(static_cast<std::size_t>((groups + 1) * n));
+  memory.resize(static_cast<std::size_t>((groups + packs_of<C>) * n));
   row.resize(static_cast<std::size_t>(C * n));
   Pack *packed = memory.data(), *lanes = packed + groups * n;
   pack_rows(rows, n, A, ld, packed);

@@ -4,11 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <csignal>
-#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 
@@ -21,25 +18,9 @@ RunFiles::RunFiles(std::filesystem::path folder, std::string suffix) : folder_(s
   for (int number = 1; number == 1 || std::filesystem::exists(old_, error); ++number) old_ = folder_ / ("old." + std::to_string(number));
 }
 
-namespace {
-
-/// Removes what processes that are no more had written of a file, under the names that write_file() gives.
-void remove_parts(const std::filesystem::path& file) {
-  std::error_code error;
-  const std::string name = file.filename().string() + ".tmp";
-  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path() / ".", error)) {
-    const std::string other = entry.path().filename().string();
-    if (!other.starts_with(name)) continue;
-    const auto process = static_cast<pid_t>(std::strtol(other.c_str() + name.size(), nullptr, 10));
-    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), error);
-  }
-}
-
-}  // namespace
-
 const std::filesystem::path& RunFiles::claim(const std::filesystem::path& file) {
   if (!claimed_.insert(file).second) return file;
-  remove_parts(file);
+  remove_unfinished(file);
   std::error_code error;
   if (all_kept_ || kept_.contains(file) || !std::filesystem::exists(file, error)) return file;
   if (std::filesystem::create_directory(old_, error))

@@ -6,8 +6,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -152,8 +155,12 @@ void assign(const std::vector<NamedParam>& params, const NamedTensors& tensors) 
   for (auto [name, param] : params) param.set(tensors.at(name).to(param.value().device()));
 }
 
+namespace {
+constexpr const char* unfinished = ".tmp";  // what a temporary name adds, and the number of the process that writes
+}
+
 void write_file(const std::filesystem::path& path, const std::function<bool(const std::string& temporary)>& write) {
-  const std::filesystem::path temporary = path.string() + ".tmp" + std::to_string(::getpid());
+  const std::filesystem::path temporary = path.string() + unfinished + std::to_string(::getpid());
   std::error_code error;
   bool written = false;
   try {
@@ -167,6 +174,17 @@ void write_file(const std::filesystem::path& path, const std::function<bool(cons
     const std::string reason = error ? error.message() : std::strerror(errno);
     std::filesystem::remove(temporary, error);
     fail("cannot write ", path.string(), ": ", reason, " (is the folder there and writable, and the disk not full?)");
+  }
+}
+
+void remove_unfinished(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::string name = path.filename().string() + unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path() / ".", error)) {
+    const std::string other = entry.path().filename().string();
+    if (!other.starts_with(name)) continue;
+    const auto process = static_cast<pid_t>(std::strtol(other.c_str() + name.size(), nullptr, 10));
+    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), error);
   }
 }
 

@@ -40,6 +40,8 @@ NamedTensors take(const NamedTensors& all, const std::string& prefix);
 void write_file(const std::filesystem::path& path, std::string_view content);
 /// The same for a writer that wants a file's name: `write` is given the temporary one and returns success.
 void write_file(const std::filesystem::path& path, const std::function<bool(const std::string& temporary)>& write);
+/// Removes what processes that are no more had written of a file under such names, as SIGKILL leaves it.
+void remove_unfinished(const std::filesystem::path& path);
 /// The content of a file; Error if it cannot be read.
 std::string read_file(const std::filesystem::path& path);
 

@@ -315,9 +315,7 @@ TEST_CASE("a damaged picture is refused with its fault", "[files]") {
 }
 
 TEST_CASE("files go to NumPy and to Python's safetensors, and come back", "[files]") {
-  std::string python;
-  for (const char* candidate : {"build/venv/bin/python3", "python3"})
-    if (python.empty() && std::system((std::string(candidate) + " -c 'import numpy, safetensors' >/dev/null 2>&1").c_str()) == 0) python = candidate;
+  const std::string python = python_with("numpy, safetensors");
   if (python.empty()) return skip("no python3 with numpy and safetensors (make python-venv installs them)");
 
   const Scratch folder;

@@ -63,6 +63,12 @@ Outcome run(const Scratch& folder, const std::string& command) {
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "stdout"), read_file(folder / "stderr")};
 }
 
+std::string python_with(const std::string& modules) {
+  for (const std::string python : {"build/venv/bin/python3", "python3"})
+    if (std::system((python + " -c 'import " + modules + "' >/dev/null 2>&1").c_str()) == 0) return python;
+  return "";
+}
+
 int main(int argc, char** argv) {
   Catch::Session session;
   if (const int wrong = session.applyCommandLine(argc, argv)) return wrong;

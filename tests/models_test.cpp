@@ -108,9 +108,7 @@ TEST_CASE("models that PyTorch saved give its outputs and gradients here, and le
 }
 
 TEST_CASE("models of ordinary sizes go to PyTorch and come back", "[models]") {
-  std::string python;
-  for (const std::string candidate : {"build/venv/bin/python3", "python3"})
-    if (python.empty() && std::system((candidate + " -c 'import torch, safetensors.torch' >/dev/null 2>&1").c_str()) == 0) python = candidate;
+  const std::string python = python_with("torch, safetensors.torch");
   if (python.empty()) return skip("no python3 with PyTorch and safetensors (make torch-venv installs them)");
   const Scratch folder;
   const auto ask = [&](const char* command) {

@@ -114,3 +114,5 @@ struct Outcome {
   std::string out, err;
 };
 Outcome run(const Scratch& folder, const std::string& command);
+/// A Python that can import these modules, "numpy, safetensors": build/venv's or the system's; "" if there is none.
+std::string python_with(const std::string& modules);

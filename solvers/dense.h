@@ -71,32 +71,30 @@ inline void sums_of_products(T (&sums)[R], const E* const (&M)[R], const T* x, i
   for (int r = 0; r < R; ++r) sums[r] = T(sum[r]);
 }
 
+/// f(i, sum_k M[i between + k step] x[k]) for i < count, k < depth.
+template <class T, class E, class Team, class F>
+[[gnu::always_inline]] inline void products(const Team& team, int count, int depth, const E* M, int between, int step, const T* x, const F& f) {
+  constexpr int tile = product_tile<T, E>;
+  team.for_each((count + tile - 1) / tile, [&](int block) {
+    const int i = block * tile;
+    const E* from[tile];
+    row_pointers(from, M, between, i, count);
+    T sums[tile];
+    sums_of_products(sums, from, x, depth, step);
+    for (int r = 0; r < tile && i + r < count; ++r) f(i + r, sums[r]);
+  });
+}
+
 /// f(i, (M x)_i) for each row i. M [rows, columns] with leading dimension ld.
 template <class T, class E, class Team, class F>
 void multiply(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = product_tile<T, E>;
-  team.for_each((rows + tile - 1) / tile, [&](int block) {
-    const int i = block * tile;
-    const E* row[tile];
-    row_pointers(row, M, ld, i, rows);
-    T sums[tile];
-    sums_of_products(sums, row, x, columns);
-    for (int r = 0; r < tile && i + r < rows; ++r) f(i + r, sums[r]);
-  });
+  products(team, rows, columns, M, ld, 1, x, f);
 }
 
 /// f(k, (M' x)_k) for each column k.
 template <class T, class E, class Team, class F>
 void multiply_transposed(const Team& team, int rows, int columns, const E* M, int ld, const T* x, const F& f) {
-  constexpr int tile = product_tile<T, E>;
-  team.for_each((columns + tile - 1) / tile, [&](int block) {
-    const int k = block * tile;
-    const E* column[tile];
-    row_pointers(column, M, 1, k, columns);
-    T sums[tile];
-    sums_of_products(sums, column, x, rows, ld);
-    for (int c = 0; c < tile && k + c < columns; ++c) f(k + c, sums[c]);
-  });
+  products(team, columns, rows, M, 1, ld, x, f);
 }
 
 /// X = diag(w) M.  M, X [rows, columns]

@@ -123,7 +123,7 @@ class Run {
       const Batches batches(what_.train, what_.batch, random, {.augment = what_.augment, .prefetch = what_.prefetch});
       for (Batches::Iterator at(batches, batch_), end = batches.end(); at != end; ++at) {
         step(*at);
-        progress.show(step_number(), line(pace(), shares()));
+        progress.show(step_number(), [&] { return line(pace(), shares()); });
         if (interrupt) return stop(false);
         if (since(saved_) > 60) save();
       }

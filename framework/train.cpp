@@ -97,16 +97,16 @@ std::string Progress::fit(double share, const std::string& text, const std::stri
   return std::string(filled, '#') + std::string(bar - filled, '.') + "  " + text + "  " + time;
 }
 
-void Progress::show(std::int64_t done, const std::string& text) {
+void Progress::show(std::int64_t done, const std::function<std::string()>& text) {
   const auto now = Clock::now();
   if (now - shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(10))) return;
   shown_ = now;
   const double share = static_cast<double>(done) / static_cast<double>(total_);
-  if (!terminal_) return line(fit(share, text, time_left(done), std::string::npos));
+  if (!terminal_) return line(fit(share, text(), time_left(done), std::string::npos));
   winsize window{};
   const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1;
   // A line as long as the window would wrap, and \r would then leave its first part standing.
-  std::cout << "\r\033[K" << fit(share, text, time_left(done), (known ? window.ws_col : 80u) - 1) << std::flush;
+  std::cout << "\r\033[K" << fit(share, text(), time_left(done), (known ? window.ws_col : 80u) - 1) << std::flush;
   standing_ = true;
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -41,8 +42,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress() { clear(); }
 
-  /// After step number `done`: a bar, `text`, the time left.
-  void show(std::int64_t done, const std::string& text);
+  /// After step number `done`: a bar, `text`, the time left. The text is asked for only when it is shown.
+  void show(std::int64_t done, const std::function<std::string()>& text);
   /// The same as a line of at most `columns`: the bar is as long as there is room, then the text is cut; the time never.
   static std::string fit(double share, const std::string& text, const std::string& time, std::size_t columns);
   /// A line that stays.

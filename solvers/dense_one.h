@@ -184,12 +184,6 @@ inline void combine_rows(int count, const int* index, const double* x, int packs
 
 // Rows of a matrix of plain numbers, as it was given: n entries next to each other, wherever they begin.
 
-inline Pack load(const double* x) {
-  Pack out;
-  std::memcpy(&out.v, x, sizeof out.v);
-  return out;
-}
-
 /// out[r] = row r times x.
 template <std::size_t R>
 void multiply_rows(const std::array<const double*, R>& row, int n, const double* x, double* out) {
@@ -210,7 +204,7 @@ void add_rows(const std::array<const double*, R>& row, int n, const double* y, d
   for (; k + Pack::lanes <= n; k += Pack::lanes) {
     Pack sum = load(x + k);
     for (std::size_t r = 0; r < R; ++r) sum += Pack(y[r]) * load(row[r] + k);
-    std::memcpy(x + k, &sum.v, sizeof sum.v);
+    store(sum, x + k);
   }
   for (; k < n; ++k)
     for (std::size_t r = 0; r < R; ++r) x[k] += y[r] * row[r][k];

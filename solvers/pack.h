@@ -9,6 +9,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace optnet {
 
 struct Mask;
@@ -150,6 +154,32 @@ inline void deinterleave(const Pack* in, std::int64_t count, double* const (&row
     for (int l = 0; l < n; ++l) rows[l][i] = in[i][l];
 }
 inline void deinterleave(const double* in, std::int64_t count, double* const (&rows)[1]) { std::copy_n(in, count, rows[0]); }
+
+/// Neighbouring numbers, wherever they begin.
+inline Pack load(const double* from) {
+  Pack x;
+  std::memcpy(&x.v, from, sizeof x.v);
+  return x;
+}
+inline void store(const Pack& x, double* to) { std::memcpy(to, &x.v, sizeof x.v); }
+/// store() past the caches, for what is too large to stay there: a line that is written as a whole need not be read first. `to` is
+/// aligned as a Pack; fence() before another thread reads it.
+inline void stream(const Pack& x, double* to) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(to, x.v);
+#elif defined(__AVX__)
+  _mm256_stream_pd(to, x.v);
+#elif defined(__SSE2__)
+  _mm_stream_pd(to, x.v);
+#else
+  store(x, to);
+#endif
+}
+inline void fence() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
 
 // The same names for a single problem.
 inline double select(bool mask, double a, double b) { return mask ? a : b; }

@@ -27,6 +27,29 @@ struct View {  // [count, width]
   const double* row(std::int64_t e) const { return data + e * width; }
 };
 
+constexpr std::int64_t cached = 4 << 20;  // bytes of a gradient that may be in a cache still when it is read
+
+/// out = x y + u v, if `large` past the caches. In whole packs, so that an entry is the same to the last bit wherever it lies.
+void write_row(std::int64_t count, double x, const double* y, double u, const double* v, double* out, bool large) {
+  constexpr std::int64_t lanes = Pack::lanes;
+  const auto entries = [&](std::int64_t j) { return Pack(x) * load(y + j) + Pack(u) * load(v + j); };
+  if (count < lanes) {
+    for (std::int64_t j = 0; j < count; ++j) out[j] = x * y[j] + u * v[j];
+  } else if (!large) {
+    for (std::int64_t j = 0; j < count - lanes; j += lanes) store(entries(j), out + j);
+    store(entries(count - lanes), out + count - lanes);  // over some that are there already
+  } else {  // not here: a line that is on its way would come back
+    const auto some = [&](std::int64_t first, std::int64_t from, std::int64_t to) {
+      const Pack pack = entries(first);
+      for (std::int64_t l = from; l < to; ++l) out[first + l] = pack[static_cast<int>(l)];
+    };
+    std::int64_t j = -static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(out) / sizeof(double)) & (lanes - 1);
+    some(0, 0, j);
+    for (; j + lanes <= count; j += lanes) stream(entries(j), out + j);
+    some(count - lanes, j - (count - lanes), lanes);
+  }
+}
+
 /// sum over the batch of  scale (x y' + u v')  where the parameter is shared (products of matrices), else each.
 /// x, u [count, rows]; y, v [count, columns]. In the shape and dtype of `parameter`.
 Tensor outer_products(const Batch& batch, View x, View y, View u, View v, double scale, const Tensor& parameter) {
@@ -45,11 +68,13 @@ Tensor outer_products(const Batch& batch, View x, View y, View u, View v, double
     }
     for (std::int64_t i = 0; i < size; ++i) g[i] *= scale;
   } else {
+    const bool large = matrices * size * static_cast<std::int64_t>(sizeof(double)) > cached;
 #pragma omp parallel for schedule(static) num_threads(threads()) if (matrices * size > 32768 && threads() > 1)
-    for (std::int64_t e = 0; e < matrices; ++e)
+    for (std::int64_t e = 0; e < matrices; ++e) {
       for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j)
-          g[e * size + i * columns + j] = scale * (x.row(e)[i] * y.row(e)[j] + u.row(e)[i] * v.row(e)[j]);
+        write_row(columns, scale * x.row(e)[i], y.row(e), scale * u.row(e)[i], v.row(e), g + e * size + i * columns, large);
+      if (large) fence();
+    }
   }
   return Tensor(parameter.shape(), float64, std::move(out)).to(parameter.dtype());
 }

@@ -1,5 +1,5 @@
 // The small examples, run as a person runs them, from the repository's root: what they print is true, what they refuse they
-// say, and they stay small. (The larger ones: sudoku_test.cpp, control_test.cpp.)
+// say, and they stay small. (The larger ones: sudoku_program_test.cpp, control_test.cpp.)
 #include "tests/test.h"
 
 #include <cstdlib>

@@ -101,6 +101,10 @@ class Guess : RowLimits {
   Pack tiny_, worst_ = 0.0, smallest_dual_ = 0.0;
 };
 
+inline void tell(std::int64_t problem, int step, double worst) {
+  std::fprintf(stderr, "problem %lld, active set, step %d: worst violation %.2e\n", static_cast<long long>(problem), step + 1, worst);
+}
+
 class ListedRows {
  public:
   /// Packs that are kept for the backward pass (the sign of each row, the list, the factor), and those that are not.
@@ -133,8 +137,8 @@ class ListedRows {
   }
 
   /// From the rows as they are, until the guess confirms itself. R [k, dense::row_packs(k)]. Returns the number of steps, or 0
-  /// if it never does; then no row is active.
-  int search(const RowLimits& limits, const Pack* R, int max_steps, bool verbose) {
+  /// if it never does; then no row is active. `told`: the problem's number, to be told of each step, or null.
+  int search(const RowLimits& limits, const Pack* R, int max_steps, const std::int64_t* told) {
     count_ = 0;
     std::fill_n(listed_, packs_, Pack(0.0));
     Guess<OneProblem> guess(limits, k_, dimensions_, active_, y_, c_);
@@ -143,7 +147,7 @@ class ListedRows {
       if (count_ > dimensions_) break;
       solve_for_duals(limits, guess, R);  // (K25)
       const Mask changed = guess.correct(step);  // (K26)
-      if (verbose) std::fprintf(stderr, "active set, step %d: %d rows, worst violation %.2e\n", step + 1, count_, guess.worst()[0]);
+      if (told) tell(*told, step, guess.worst()[0]);
       if (!any(changed)) return guess.settle_fixed_rows(), step + 1;
     }
     std::fill_n(active_, packs_, Pack(0.0));
@@ -235,7 +239,7 @@ class MaskedRows {
 
   /// As ListedRows::search, for all lanes. R [k, ldR]. Returns which lanes' guesses confirmed themselves; `steps` counts a lane's.
   template <class E>
-  Mask search(const RowLimits& limits, const E* R, int ldR, int max_steps, bool verbose, int (&steps)[Pack::lanes]) {
+  Mask search(const RowLimits& limits, const E* R, int ldR, int max_steps, const std::int64_t* told, int (&steps)[Pack::lanes]) {
     const Mask all = Pack(0.0) < Pack(1.0);
     Guess<EachLane> guess(limits, k_, dimensions_, active_, y_, c_);
     Mask running = all, lost = !all;
@@ -247,7 +251,8 @@ class MaskedRows {
       for (int l = 0; l < Pack::lanes; ++l) steps[l] += lane(running, l);
       const Mask asked = running;
       running = running & guess.correct(step);  // (K26): a guess that stands stays as it is
-      if (verbose) std::fprintf(stderr, "active set, step %d: worst violation %.2e\n", step + 1, largest_lane(select(asked, guess.worst(), Pack(0.0))));
+      for (int l = 0; l < Pack::lanes && told; ++l)
+        if (lane(asked, l) && (l == 0 || told[l] != told[l - 1])) tell(told[l], step, guess.worst()[l]);
     }
     lost = lost | running;
     guess.settle_fixed_rows();

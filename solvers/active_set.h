@@ -56,11 +56,11 @@ class ActiveSet : public Iterate<T> {
       dense::entries(kept + l * ListedRows::kept_size(sizes.rows(), sizes.n - sizes.p))[i] = sign;
   }
 
-  /// From the rows that are kept, all 0 for a cold start. Returns which lanes are solved: their guess stands, and the KKT
-  /// conditions (K2) hold in the original data.
-  MaskOf<T> solve(const QPOptions& options) {
+  /// From the rows that are kept, all 0 for a cold start. `problems` are the lanes' numbers in the batch. Returns which lanes are
+  /// solved: their guess stands, and the KKT conditions (K2) hold in the original data.
+  MaskOf<T> solve(const QPOptions& options, const std::int64_t* problems) {
     begin();
-    const MaskOf<T> confirmed = search(options);
+    const MaskOf<T> confirmed = search(options, options.verbose ? problems : nullptr);
     finish();
     for (int round = 0;; ++round) {
       residuals();
@@ -125,20 +125,20 @@ class ActiveSet : public Iterate<T> {
   }
 
   /// The active rows and their duals y. Returns which lanes found them; the others have none.
-  MaskOf<T> search(const QPOptions& options) {
+  MaskOf<T> search(const QPOptions& options, const std::int64_t* told) {
     const int most = options.max_iterations < max_steps ? options.max_iterations : max_steps;
     MaskOf<T> confirmed = T(1.0) < T(0.0);
     int steps[lanes_of<T>] = {};
     if (masked_) {
       if constexpr (several) {
-        confirmed = masked_->search({k_, c0_, low_, high_, unit_}, kkt_.R(), kkt_.ldR(), most, options.verbose, steps);
+        confirmed = masked_->search({k_, c0_, low_, high_, unit_}, kkt_.R(), kkt_.ldR(), most, told, steps);
         for (int i = 0; i < k_; ++i) y_[i] = select(confirmed, masked_->dual(i), T(0.0));
       }
     } else {
       const Unpacked rows = unpack();
       for (int i = 0; i < k_; ++i) y_[i] = 0.0;
       for (int l = 0; l < count_; ++l) {
-        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], most, options.verbose);
+        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], most, told ? told + l : nullptr);
         set_lane(confirmed, l, steps[l] > 0);
         for (int i : *listed_[l]) set_lane(y_[i], l, listed_[l]->dual(i));
       }

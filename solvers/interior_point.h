@@ -23,8 +23,8 @@ class InteriorPoint : public Iterate<T> {
     for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &d_unit_, &w_rest_}) *x = memory.take(k_);
   }
 
-  /// With `warm`, from z, nu and lambda as they stand, in the given problem's units.
-  void solve(bool warm = false) {
+  /// With `warm`, from z, nu and lambda as they stand, in the given problem's units. `problems` are the lanes' numbers in the batch.
+  void solve(const std::int64_t* problems, bool warm = false) {
     measure_data();
     finish(!newton_.semidefinite(), QPStatus::numerical, 0);
     const MaskOf<T> crossed = bounds_cross();
@@ -48,7 +48,7 @@ class InteriorPoint : public Iterate<T> {
       each_side([&](int i) { rc_[i] = P.mask[i] * (s[i] * lambda[i] + second * ds_[i] * dlambda_[i] - sigma * mu_); });  // (K14)
       direction();
       const T length = min(T(1.0), max(T(0.99), min(1.0 - mu_, T(1 - 1e-6))) * longest_step());
-      if (options_.verbose) print(iteration, sigma, length);
+      if (options_.verbose) print(problems, iteration, sigma, length);
       step(length, iteration);
     }
   }
@@ -233,13 +233,12 @@ class InteriorPoint : public Iterate<T> {
   }
 
   /// A line on standard error, of the running problem that is furthest from its end.
-  void print(int iteration, const T& sigma, const T& length) const {
-    int worst = 0;
-    const auto distance = [&](int l) { return lane(running_, l) ? lane(primal_residual, l) + lane(dual_residual, l) + lane(gap, l) : -1; };
-    for (int l = 1; l < lanes_of<T>; ++l) worst = distance(l) > distance(worst) ? l : worst;
-    if (iteration == 0) std::fprintf(stderr, " iter       objective    primal      dual       gap     sigma      step\n");
-    std::fprintf(stderr, "%5d  %14.7e  %8.2e  %8.2e  %8.2e  %8.2e  %8.2e\n", iteration, lane(objective, worst), lane(primal_residual, worst),
-                 lane(dual_residual, worst), lane(gap, worst), lane(sigma, worst), lane(length, worst));
+  void print(const std::int64_t* problems, int iteration, const T& sigma, const T& length) const {
+    if (iteration == 0) std::fprintf(stderr, "problem  iter       objective    primal      dual       gap     sigma      step\n");
+    for (int l = 0; l < lanes_of<T>; ++l)
+      if (lane(running_, l) && (l == 0 || problems[l] != problems[l - 1]))  // a pack that is not full repeats its last
+        std::fprintf(stderr, "%7lld  %4d  %14.7e  %8.2e  %8.2e  %8.2e  %8.2e  %8.2e\n", static_cast<long long>(problems[l]), iteration, lane(objective, l),
+                     lane(primal_residual, l), lane(dual_residual, l), lane(gap, l), lane(sigma, l), lane(length, l));
   }
 
   void finish(const MaskOf<T>& now, QPStatus why, int iteration) {

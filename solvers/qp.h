@@ -47,7 +47,7 @@ struct QPOptions {
   double regularization = 1e-9;   // rho = delta of (K4)
   int threads = 0;                // 0: as many as threads() says; the answer does not depend on it
   bool active_set = true;         // guess the active set first, where the problem suits it
-  bool verbose = false;           // a line an iteration on standard error, of each problem or of one still running; one thread
+  bool verbose = false;           // a line an iteration of each problem on standard error; one thread
   OnFailure on_failure = OnFailure::raise;  // or report: statuses instead of an error
   bool differentiable = false;    // keep what vjp() needs
   std::shared_ptr<const struct QPSolution> warm_start = nullptr;  // of a problem of the same shape, to begin at; absent duals are 0

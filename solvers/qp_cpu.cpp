@@ -118,7 +118,7 @@ class Forward {
       ActiveSet<T, E>::clear(batch_, rows);
       for (int l = 0; l < count && !start_.z.empty(); ++l) guess<ActiveSet<T, E>>(lanes[l], l, rows);
       ActiveSet<T, E> method(problem, kkt, count, rows, memory, row_memory);
-      const MaskOf<T> solved = method.solve(options_) & suited;
+      const MaskOf<T> solved = method.solve(options_, lanes) & suited;
       for (int l = 0; l < count; ++l)
         if (lane(solved, l)) store_lane(method, l, lanes[l]), done_[static_cast<std::size_t>(lanes[l])] = true;
     });
@@ -138,7 +138,7 @@ class Forward {
       if (!loader.finite()) finite_ = false;
       if (!finite_) return;
       if (!start_.z.empty()) begin_at(method, lanes);
-      method.solve(!start_.z.empty());
+      method.solve(lanes, !start_.z.empty());
       if (options_.differentiable) {
         T* kept = reinterpret_cast<T*>(factors_.interior.at(pack));
         std::copy_n(method.factors_at_solution(), size, kept), std::copy_n(scaling, scaling_size, kept + size);

@@ -241,7 +241,7 @@ TEST_CASE("a warm start at nonsense leads to the answer too", "[qp][options]") {
       }
 }
 
-TEST_CASE("verbose writes a line an iteration to standard error, and changes no bit of an answer", "[qp][options]") {
+TEST_CASE("verbose writes a line an iteration of each problem to standard error, and changes no bit of an answer", "[qp][options]") {
   const auto said = [](const QP<Tensor>& given, const QPOptions& options, QPSolution& s) {
     const StandardError captured;
     s = solve(given, options);
@@ -261,11 +261,17 @@ TEST_CASE("verbose writes a line an iteration to standard error, and changes no 
       for (std::size_t i = 0; i < qp_field_names.size(); ++i)
         if (fields(g)[i]->defined()) CHECK(::same_bits(*fields(g)[i], *fields(h)[i]));
 
-      const std::vector<std::string> lines = said(::alone(qp, 2), loud, single);
+      // One problem: an iteration a line, the interior point's below a line of names. A batch: the same of each.
+      const std::vector<std::string> lines = said(::alone(qp, 2), loud, single), all = said(qp, loud, same);
       CHECK(single.iterations[0] > 1);
-      REQUIRE(std::ssize(lines) == single.iterations[0] + !active_set);  // the interior point's columns have a line of names
-      for (std::size_t i = 0; i < lines.size() && active_set; ++i) CHECK_THAT(lines[i], StartsWith("active set, step " + std::to_string(i + 1) + ": "));
-      for (std::size_t i = 0; i < lines.size() && !active_set; ++i)
-        CHECK_THAT(lines[i], Contains(i == 0 ? "iter       objective    primal      dual       gap" : "    " + std::to_string(i - 1) + "  "));
+      REQUIRE(std::ssize(lines) == single.iterations[0] + !active_set);
+      for (int i = 0; i < single.iterations[0]; ++i) {
+        const std::string number = std::to_string(i + active_set), of_0 = active_set ? "problem 0, active set, step " + number + ": " : "      0     " + number + "  ";
+        CHECK_THAT(lines[static_cast<std::size_t>(i + !active_set)], StartsWith(of_0));
+      }
+      for (std::int64_t e = 0; e < 6; ++e) {
+        const std::string begin = active_set ? "problem " + std::to_string(e) + "," : "      " + std::to_string(e) + "  ";
+        CHECK(std::count_if(all.begin(), all.end(), [&](const std::string& line) { return line.starts_with(begin); }) == same.iterations[static_cast<std::size_t>(e)]);
+      }
     }
 }

@@ -320,7 +320,7 @@ void check_any_order(bool diagonal) {
   const Scaling<T> unit(ones.data(), problem);
   InteriorPoint<T, T, OneThread> ordered(problem, unit, {}, memory);
   InteriorPoint<T, T, ShuffledTeam> shuffled(problem, unit, {}, other);
-  ordered.solve(), shuffled.solve();
+  ordered.solve(nullptr), shuffled.solve(nullptr);
   for (int l = 0; l < lanes_of<T>; ++l) {
     CHECK(ordered.status[l] == QPStatus::solved);
     CHECK(shuffled.status[l] == QPStatus::solved);

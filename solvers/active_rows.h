@@ -108,14 +108,15 @@ inline void tell(std::int64_t problem, int step, double worst) {
 class ListedRows {
  public:
   /// Packs that are kept for the backward pass (the sign of each row, the list, the factor), and those that are not.
-  static int kept_size(int k, int dimensions) { return 2 * dense::packs_for(k) + most(k, dimensions) * dense::row_packs(most(k, dimensions) + 1); }
-  static int scratch_size(int k, int dimensions) { return 3 * dense::packs_for(k) + dense::row_packs(most(k, dimensions) + 1); }
+  static int kept_size(int k, int dimensions) { return 2 * dense::packs_for(k) + most(k, dimensions) * dense::packs_for(most(k, dimensions)); }
+  static int scratch_size(int k, int dimensions) { return 3 * dense::packs_for(k) + (most(k, dimensions) + 1) * dense::row_packs(most(k, dimensions) + 1); }
 
-  /// `kept` and `scratch` are memory of these sizes. The rows are those of an earlier search, or a guess for the next.
+  /// `kept` and `scratch` are memory of these sizes. The rows are those of an earlier search, or a guess for the next. What is in
+  /// `scratch` matters until the next call alone, so that problems can share it.
   ListedRows(int k, int dimensions, Pack* kept, Pack* scratch)
       : k_(k), packs_(dense::packs_for(k)), dimensions_(dimensions), ld_(dense::row_packs(most(k, dimensions) + 1)), active_(kept),
-        index_(reinterpret_cast<int*>(kept + packs_)), U_(kept + 2 * packs_), y_(scratch), c_(scratch + packs_), listed_(scratch + 2 * packs_),
-        t_(scratch + 3 * packs_) {
+        index_(reinterpret_cast<int*>(kept + packs_)), kept_U_(kept + 2 * packs_), y_(scratch), c_(scratch + packs_), listed_(scratch + 2 * packs_),
+        t_(scratch + 3 * packs_), U_(t_ + ld_) {
     for (int i = 0; i < k_; ++i) count_ += sign(i) != 0;
     pad();
   }
@@ -129,10 +130,11 @@ class ListedRows {
   /// In place: x = R_SS^-1 x.  x in the order of the list
   void solve(double* x) {
     double* t = dense::entries(t_);
-    for (int i = 0; i < ld_; ++i) t_[i] = 0.0;
+    const int ld = dense::packs_for(size_);
+    for (int i = 0; i < ld; ++i) t_[i] = 0.0;
     std::copy_n(x, count_, t);
-    dense::solve_upper_transposed(size_, U_, ld_, t_);
-    dense::solve_upper(size_, U_, ld_, t_);
+    dense::solve_upper_transposed(size_, kept_U_, ld, t_);
+    dense::solve_upper(size_, kept_U_, ld, t_);
     std::copy_n(t, count_, x);
   }
 
@@ -148,7 +150,7 @@ class ListedRows {
       solve_for_duals(limits, guess, R);  // (K25)
       const Mask changed = guess.correct(step);  // (K26)
       if (told) tell(*told, step, guess.worst()[0]);
-      if (!any(changed)) return guess.settle_fixed_rows(), step + 1;
+      if (!any(changed)) return guess.settle_fixed_rows(), keep(), step + 1;
     }
     std::fill_n(active_, packs_, Pack(0.0));
     count_ = 0, pad();
@@ -181,6 +183,11 @@ class ListedRows {
     pad();
   }
   void pad() { size_ = dense::whole_pivots(count_); }
+  /// The factor without gaps: in a later pass it comes from far.
+  void keep() {
+    const int ld = dense::packs_for(size_);
+    for (int a = 0; a < size_; ++a) std::copy_n(U_ + a * ld_ + a / Pack::lanes, ld - a / Pack::lanes, kept_U_ + a * ld + a / Pack::lanes);
+  }
 
   /// y_S from R_SS y_S = c0_S - (low or high)_S, which stands as one more column beside R_SS, and c = c0 - R y.
   void solve_for_duals(const RowLimits& limits, const Guess<OneProblem>& guess, const Pack* R) {
@@ -211,9 +218,9 @@ class ListedRows {
   const int k_, packs_, dimensions_, ld_;
   Pack* active_;              // kept: the sign of each row,
   int* index_;                // the list S, in room for more than k,
-  Pack* U_;                   // and the factor R_SS = U'U
+  Pack* kept_U_;              // and the factor R_SS = U'U
   Pack *y_, *c_, *listed_;    // duals; C z; the signs of which index_ is the list
-  Pack* t_;                   // something as long as S
+  Pack *t_, *U_;              // something as long as S; the factor while the search goes on
   int count_ = 0, size_ = 0;  // rows in S, and with rows of I to whole pivots
   int factored_ = 0;          // leading rows and columns of U that are good already
 };

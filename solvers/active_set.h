@@ -37,8 +37,8 @@ class ActiveSet : public Iterate<T> {
     if (path(problem).masked) {
       masked_.emplace(k_, n_ - p_, kept, row_memory.take(MaskedRows::scratch_size(k_)));
     } else {
-      const int size = ListedRows::kept_size(k_, n_ - p_), scratch = ListedRows::scratch_size(k_, n_ - p_);
-      for (int l = 0; l < count_; ++l) listed_[l].emplace(k_, n_ - p_, kept + l * size, row_memory.take(scratch));
+      Pack* scratch = row_memory.take(ListedRows::scratch_size(k_, n_ - p_));
+      for (int l = 0; l < count_; ++l) listed_[l].emplace(k_, n_ - p_, kept + l * ListedRows::kept_size(k_, n_ - p_), scratch);
     }
   }
 

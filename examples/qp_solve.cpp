@@ -29,7 +29,7 @@ constexpr const char* description =
     "an object of JSON for each, a line each.";
 constexpr const char* format =
     "A file holds tensors Q, q, A, b, G, lower_g, upper_g (or h), lower, upper, float64 or float32; all but q may be absent. Q is [n, n], "
-    "[n] (a diagonal) or []; any tensor may have a leading batch axis. Sides at 1e20 and beyond, either way, are none.\n"
+    "[n] (a diagonal) or []; any tensor may have a leading batch axis. Sides at 1e19 and beyond, either way, are none.\n"
     "Residuals are in the data as given, infinity norms: primal_residual |Az - b| and how far z is outside a side; dual_residual "
     "|Qz + q + A'nu + G'(lambda - dual_lower_g) + dual_upper - dual_lower| and how far a dual is below 0; gap: the sum of |slack times "
     "dual|. seconds: of solving, an element's share of its batch. Numbers that are not finite, and the objective of what has no solution, "
@@ -60,7 +60,8 @@ QP<Tensor> read_problem(const std::string& file) {
   check(qp.q.defined(), file, ": there is no 'q', which says how many variables there are");
   for (Tensor* side : {&qp.lower, &qp.upper, &qp.lower_g, &qp.h}) {
     if (!side->defined()) continue;
-    const Tensor infinite = number_like(std::numeric_limits<double>::infinity(), *side), far = number_like(1e20, *side);
+    // 1e20 and 1e30 stand for infinity in many files, and some hold 1e20 less a row's constant.
+    const Tensor infinite = number_like(std::numeric_limits<double>::infinity(), *side), far = number_like(1e19, *side);
     *side = where(greater_equal(*side, far), infinite, where(less_equal(*side, -far), -infinite, *side));
   }
   return qp;

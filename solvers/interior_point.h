@@ -215,10 +215,12 @@ class InteriorPoint : public Iterate<T> {
     const T z_rounding = min(1e-15 * norm(n_, z), T(10 * options_.tolerance));
     const T rounding = min(1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda)), T(10 * options_.tolerance));
     const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_));
-    const T dual = team_.template largest<T>(n_, T(0.0), [&](int i) { return abs(rd_[i]) / (1e-6 + min(rd_size_[i], 1e3 * (1.0 + abs(P.q[i])))); });
+    const T dual = team_.template largest<T>(n_, T(0.0), [&](int i) { return (abs(rd_[i]) - rounding) / (1e-6 + min(rd_size_[i], 1e3 * (1.0 + abs(P.q[i])))); });
+    const auto cost = [&](const T& dual, const T& residual) { return abs(dual) * max(abs(residual) - z_rounding, T(0.0)); };  // in the objective
+    const T lost = team_.template sum<T>(p_, [&](int i) { return cost(nu[i], re_[i]); }) + team_.template sum<T>(k_, [&](int i) { return cost(lambda[i], rp_[i]); });
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
       return (primal <= tolerance + z_rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
-             (gap_now_ <= tolerance * (1e-3 + 100.0 * abs(objective_now)));
+             (gap_now_ + lost <= tolerance * (1e-3 + 100.0 * abs(objective_now)));
     };
     const double tolerance = options_.tolerance;
     const MaskOf<T> now = scaled(tolerance), nearly = scaled(100 * tolerance);
@@ -232,7 +234,7 @@ class InteriorPoint : public Iterate<T> {
     if (iteration >= options_.max_iterations) finish(now, QPStatus::solved, iteration), finish(T(0.0) < T(1.0), QPStatus::max_iterations, iteration);
   }
 
-  /// A line on standard error, of the running problem that is furthest from its end.
+  /// A line on standard error of each problem that is not done.
   void print(const std::int64_t* problems, int iteration, const T& sigma, const T& length) const {
     if (iteration == 0) std::fprintf(stderr, "problem  iter       objective    primal      dual       gap     sigma      step\n");
     for (int l = 0; l < lanes_of<T>; ++l)

@@ -180,6 +180,20 @@ TEST_CASE("no step throws an iterate far out, warm or cold, whatever the regular
     }
 }
 
+TEST_CASE("the duals of nearly parallel rows are large and cancel; rounding in them keeps no problem from its end, nor ends it early", "[qp]") {
+  // x is the largest with x + w'v <= 1 and (1 - e) x + w'v >= 1 - e: 1, with duals of 1 / e. A row's residual costs 1 / e times itself.
+  Generator r{std::mt19937_64(3)};
+  for (double e : {1e-3, 1e-4, 1e-5})
+    for (int draw = 0; draw < 8; ++draw) {
+      INFO("e " << e << ", draw " << draw);
+      const Tensor w = r.normals({1, 6});
+      const Tensor G = concat({concat({number(1).reshape({1, 1}), w}, 1), concat({number(e - 1).reshape({1, 1}), -w}, 1)}, 0);
+      const QPSolution s = solve({.q = list({-1, 0, 0, 0, 0, 0, 0}), .G = G, .h = list({1, e - 1}), .lower = number(-10), .upper = number(10)});
+      CHECK(s.objective[0] == Approx(-1).epsilon(1e-7));
+      CHECK(s.iterations[0] < 30);
+    }
+}
+
 TEST_CASE("random linear programs, and Sudoku-like degenerate vertices, are all solved", "[qp]") {
   Generator r{std::mt19937_64{21}};
   const int n = 16, p = 10, B = 60;

@@ -102,7 +102,7 @@ TEST_CASE("qp_solve takes all forms of a problem", "[qp_solve][program]") {
   NamedTensors named_h = small_problem();
   named_h.erase("upper_g"), named_h["h"] = list({2});
   z(named_h, {2, 0});
-  const NamedTensors far{{"lower", list({-1e30, -1e20})}, {"upper", list({2e20, 1e30})}, {"lower_g", full({1}, -1e30, float64)}};
+  const NamedTensors far{{"lower", list({-1e30, -9.9999999e19})}, {"upper", list({2e20, 1e30})}, {"lower_g", full({1}, -1e30, float64)}};
   z(with(small_problem(), far), {2, 0});
   z(with(small_problem(), {{"lower", list({-inf, -1})}, {"upper", full({}, inf, float64)}}), {2, 0});
   z(with(small_problem(), {{"Q", full({}, 1, float64)}}), {2, 0});

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "solvers/adjoint.h"
+#include "solvers/certificate.h"
 #include "solvers/equilibrate.h"
-#include "solvers/newton.h"
 
 #include <cstdio>
 
@@ -17,10 +17,11 @@ class InteriorPoint : public Iterate<T> {
   /// `problem` has been scaled by `scaling`.
   InteriorPoint(const Problem<T, E>& problem, const Scaling<T>& scaling, const QPOptions& options, Workspace<T>& memory, Team team = {})
       : P(problem), scaling_(scaling), options_(options), team_(team), n_(problem.n), p_(problem.p), k_(problem.sides()),
-        factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team) {
-    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rest_, &rd_size_, &z_try_}) *x = memory.take(n_);
-    for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &b_unit_, &nu_rest_, &nu_try_}) *x = memory.take(p_);
-    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &d_unit_, &w_rest_}) *x = memory.take(k_);
+        factors_(memory.take(Newton<T, E>::size(problem))), newton_(problem, factors_, options.regularization, memory, team),
+        certificate_(problem, newton_, memory, team) {
+    for (T** x : {&z, &rd_, &dz_, &Qz_, &z_unit_, &rd_size_}) *x = memory.take(n_);
+    for (T** x : {&nu, &re_, &dnu_, &nu_unit_, &b_unit_}) *x = memory.take(p_);
+    for (T** x : {&s, &lambda, &rp_, &ds_, &dlambda_, &rc_, &w_, &inverse_, &s_unit_, &d_unit_}) *x = memory.take(k_);
   }
 
   /// With `warm`, from z, nu and lambda as they stand, in the given problem's units. `problems` are the lanes' numbers in the batch.
@@ -166,17 +167,17 @@ class InteriorPoint : public Iterate<T> {
   /// sense, in a problem of size 1, is none.
   void start_warm() {
     const T r = *scaling_.r;
-    team_.for_each(n_, [&](int i) { z_try_[i] = z[i] / (r * scaling_.D[i]); });
-    team_.for_each(p_, [&](int i) { nu_try_[i] = nu[i] / (dual_unit_ * scaling_.E[i]); });
-    each_side([&](int i) { w_rest_[i] = lambda[i] * P.mask[i] / (dual_unit_ * scaling_.row(P, i % P.rows())); });
-    const MaskOf<T> sane = (sum_of_sizes(n_, z_try_) + sum_of_sizes(p_, nu_try_) + sum_of_sizes(k_, w_rest_)) < T(warm_limit);
+    team_.for_each(n_, [&](int i) { rd_[i] = z[i] / (r * scaling_.D[i]); });
+    team_.for_each(p_, [&](int i) { re_[i] = nu[i] / (dual_unit_ * scaling_.E[i]); });
+    each_side([&](int i) { rc_[i] = lambda[i] * P.mask[i] / (dual_unit_ * scaling_.row(P, i % P.rows())); });
+    const MaskOf<T> sane = (sum_of_sizes(n_, rd_) + sum_of_sizes(p_, re_) + sum_of_sizes(k_, rc_)) < T(warm_limit);
     if (any(!sane)) start();
-    team_.for_each(n_, [&](int i) { z[i] = select(sane, z_try_[i], z[i]); });
-    team_.for_each(p_, [&](int i) { nu[i] = select(sane, nu_try_[i], nu[i]); });
+    team_.for_each(n_, [&](int i) { z[i] = select(sane, rd_[i], z[i]); });
+    team_.for_each(p_, [&](int i) { nu[i] = select(sane, re_[i], nu[i]); });
     P.multiply_sides(team_, z, [&](int i, const T& Cz) { s[i] = select(sane, max(P.d[i] - Cz, T(warm_distance)), s[i]); });
     each_side([&](int i) {
       s[i] = select(P.mask[i] > T(0.0), s[i], T(1.0));
-      lambda[i] = select(sane, P.mask[i] * max(w_rest_[i], T(warm_distance)), lambda[i]);
+      lambda[i] = select(sane, P.mask[i] * max(rc_[i], T(warm_distance)), lambda[i]);
     });
   }
 
@@ -251,89 +252,22 @@ class InteriorPoint : public Iterate<T> {
 
   /// Whether the last step, which on such problems tends to one, or the iterate is a certificate; it then becomes the iterate.
   void look_for_certificates(const MaskOf<T>& primal_open, const MaskOf<T>& dual_open, int iteration) {
-    if (any(primal_open)) look_for_primal_certificates(primal_open, iteration);
-    if (any(dual_open)) look_for_dual_certificates(dual_open, iteration);
-  }
-  void look_for_primal_certificates(const MaskOf<T>& open, int iteration) {
-    team_.for_each(p_, [&](int i) { nu_try_[i] = dnu_[i]; });
-    each_side([&](int i) { rc_[i] = max(dlambda_[i], T(0.0)); });
-    look_for_primal_certificate(open, nu_try_, rc_, iteration);
-    team_.for_each(p_, [&](int i) { nu_try_[i] = nu[i]; });
-    each_side([&](int i) { rc_[i] = lambda[i]; });
-    look_for_primal_certificate(open, nu_try_, rc_, iteration);
-  }
-  void look_for_dual_certificates(const MaskOf<T>& open, int iteration) {
-    for (const T* candidate : {static_cast<const T*>(z), static_cast<const T*>(dz_)}) {
-      team_.for_each(n_, [&](int i) { z_try_[i] = candidate[i]; });
-      const MaskOf<T> large = norm(n_, z_try_) > T(least_certificate), asked = open & running_ & large;
-      if (!any(asked)) continue;
-      const MaskOf<T> near = proves_dual_infeasible(z_try_, 1e-2), nearly = near & asked;
-      for (int round = 0; round < 3 && any(nearly & running_); ++round) {
-        const MaskOf<T> holds = proves_dual_infeasible(z_try_, certificate_tolerance), proved = holds & nearly & running_;
-        team_.for_each(n_, [&](int i) { z[i] = select(proved, z_try_[i], z[i]); });
-        finish(proved, QPStatus::dual_infeasible, iteration);
-        P.multiply_Q(team_, z_try_, [&](int i, const T& Qz) { rest_[i] = -Qz; });
-        if (p_) dense::multiply(team_, p_, n_, P.A, n_, z_try_, [&](int i, const T& Az) { nu_rest_[i] = -Az; });
-        each_side([&](int i) { w_rest_[i] = 0.0; });
-        newton_.solve(rest_, nu_rest_, w_rest_);
-        team_.for_each(n_, [&](int i) { z_try_[i] += rest_[i]; });
-      }
-    }
-  }
-
-  /// A candidate that nearly is a certificate is made a better one: a Newton step on A'nu + C'lambda = 0 alone.
-  void look_for_primal_certificate(const MaskOf<T>& open, T* nu, T* lambda, int iteration) {
-    drop_common_part(lambda);
-    const MaskOf<T> large = max(norm(p_, nu), norm(k_, lambda)) > T(least_certificate), asked = open & running_ & large;
-    if (!any(asked)) return;
-    const MaskOf<T> near = proves_primal_infeasible(nu, lambda, 1e-2), nearly = near & asked;
-    if (!any(nearly)) return;
-    for (int round = 0; round < 2; ++round) {
-      team_.for_each(n_, [&](int i) { rest_[i] = -rest_[i]; });
-      team_.for_each(p_, [&](int i) { nu_rest_[i] = 0.0; });
-      each_side([&](int i) { w_rest_[i] = 0.0; });
-      newton_.solve(rest_, nu_rest_, w_rest_);
-      team_.for_each(p_, [&](int i) { nu[i] += nu_rest_[i]; });
-      each_side([&](int i) { lambda[i] = P.mask[i] * max(lambda[i] + w_rest_[i], T(0.0)); });
-      const MaskOf<T> holds = proves_primal_infeasible(nu, lambda, certificate_tolerance), proved = holds & nearly & running_;
-      team_.for_each(p_, [&](int i) { this->nu[i] = select(proved, nu[i], this->nu[i]); });
-      each_side([&](int i) { this->lambda[i] = select(proved, lambda[i], this->lambda[i]); });
+    for (const auto& [equalities, sides] : {std::pair{dnu_, dlambda_}, std::pair{nu, lambda}}) {
+      if (!any(primal_open & running_)) break;
+      team_.for_each(p_, [&](int i) { certificate_.nu[i] = equalities[i]; });
+      each_side([&](int i) { certificate_.lambda[i] = max(sides[i], T(0.0)); });
+      const MaskOf<T> proved = certificate_.primal(primal_open & running_);
+      team_.for_each(p_, [&](int i) { nu[i] = select(proved, certificate_.nu[i], nu[i]); });
+      each_side([&](int i) { lambda[i] = select(proved, certificate_.lambda[i], lambda[i]); });
       finish(proved, QPStatus::primal_infeasible, iteration);
     }
-  }
-
-  /// What the two sides of a row have in common proves nothing, as it adds high - low >= 0 to the value; and digits drown in it.
-  void drop_common_part(T* lambda) const {
-    if (!P.low || !P.high) return;
-    const int high = P.high_side();
-    team_.for_each(P.rows(), [&](int i) {
-      const T common = min(lambda[i], lambda[high + i]);
-      lambda[i] -= common, lambda[high + i] -= common;
-    });
-  }
-
-  /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints (K16). Leaves A'nu + C'lambda
-  /// in rest_.
-  MaskOf<T> proves_primal_infeasible(const T* nu, const T* lambda, double tolerance) {
-    const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda), size = max(norm(p_, nu), norm(k_, lambda));
-    P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rest_[i] = Cl; });
-    if (p_) dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rest_[i] += Anu; });
-    return proves(value, norm(n_, rest_), size, tolerance);
-  }
-
-  /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
-  MaskOf<T> proves_dual_infeasible(const T* z, double tolerance) {
-    T rest = 0.0;
-    const auto add = [&](int, const T& x) { rest = max(rest, abs(x)); };  // one lane's largest: loops here run in order
-    P.multiply_Q(OneThread{}, z, add);
-    if (p_) dense::multiply(OneThread{}, p_, n_, P.A, n_, z, add);
-    P.multiply_sides(OneThread{}, z, [&](int i, const T& Cz) { rest = max(rest, P.mask[i] * Cz); });
-    return proves(dot(n_, P.q, z), rest, norm(n_, z), tolerance);
-  }
-
-  /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.
-  static MaskOf<T> proves(const T& value, const T& rest, const T& size, double tolerance) {
-    return (value < -1e-8 * size) & (rest <= -tolerance * value) & (rest <= tolerance * size);
+    for (const T* direction : {z, dz_}) {
+      if (!any(dual_open & running_)) break;
+      team_.for_each(n_, [&](int i) { certificate_.z[i] = direction[i]; });
+      const MaskOf<T> proved = certificate_.dual(dual_open & running_);
+      team_.for_each(n_, [&](int i) { z[i] = select(proved, certificate_.z[i], z[i]); });
+      finish(proved, QPStatus::dual_infeasible, iteration);
+    }
   }
 
   void factor() {
@@ -382,8 +316,7 @@ class InteriorPoint : public Iterate<T> {
     move(z, dz_, n_), move(nu, dnu_, p_), move(s, ds_, k_), move(lambda, dlambda_, k_);
   }
 
-  static constexpr double least_certificate = 100;  // what diverges is soon larger than this
-  static constexpr double certificate_tolerance = 1e-8, warm_distance = 1e-2, warm_limit = 1e6;
+  static constexpr double warm_distance = 1e-2, warm_limit = 1e6;
 
   const Problem<T, E> P;
   const Scaling<T> scaling_;
@@ -392,8 +325,9 @@ class InteriorPoint : public Iterate<T> {
   const int n_, p_, k_;
   T* factors_;
   Newton<T, E, Team> newton_;
-  T *rd_, *dz_, *Qz_, *rest_, *z_try_, *rd_size_, *z_unit_, *re_, *dnu_, *nu_rest_, *nu_try_, *b_unit_, *nu_unit_;
-  T *rp_, *ds_, *dlambda_, *rc_, *w_, *w_rest_, *inverse_, *d_unit_, *s_unit_;
+  Certificate<T, E, Team> certificate_;
+  T *rd_, *dz_, *Qz_, *rd_size_, *z_unit_, *re_, *dnu_, *b_unit_, *nu_unit_;
+  T *rp_, *ds_, *dlambda_, *rc_, *w_, *inverse_, *d_unit_, *s_unit_;
   T dual_unit_, objective_unit_, q_size_given_, bd_size_given_, within_, nearly_within_, sides_, mu_, past_mu_[2], gap_now_;
   MaskOf<T> running_;
 };

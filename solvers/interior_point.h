@@ -252,7 +252,8 @@ class InteriorPoint : public Iterate<T> {
 
   /// Whether the last step, which on such problems tends to one, or the iterate is a certificate; it then becomes the iterate.
   void look_for_certificates(const MaskOf<T>& primal_open, const MaskOf<T>& dual_open, int iteration) {
-    for (const auto& [equalities, sides] : {std::pair{dnu_, dlambda_}, std::pair{nu, lambda}}) {
+    for (bool step : {true, false}) {
+      const T *equalities = step ? dnu_ : nu, *sides = step ? dlambda_ : lambda;
       if (!any(primal_open & running_)) break;
       team_.for_each(p_, [&](int i) { certificate_.nu[i] = equalities[i]; });
       each_side([&](int i) { certificate_.lambda[i] = max(sides[i], T(0.0)); });

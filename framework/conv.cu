@@ -15,6 +15,7 @@ namespace {
 
 Sliding slide(const char* op, const Shape& x, Size2 window, Size2 stride, Size2 padding, Size2 dilation) {
   check(x.rank() == 4, op, ": input must be [batch, channels, height, width]; got ", x);
+  check(x[2] > 0 && x[3] > 0, op, ": images must have a height and a width; got ", x);
   check(window.height > 0 && window.width > 0, op, ": the window must not be empty; got ", window);
   check(stride.height > 0 && stride.width > 0, op, ": the stride must be positive; got ", stride);
   check(dilation.height > 0 && dilation.width > 0, op, ": the dilation must be positive; got ", dilation);

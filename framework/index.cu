@@ -211,6 +211,8 @@ Tensor pad(const Tensor& x, const std::vector<Pad>& pads, double value) {
   Shape shape;
   for (int d = 0; d < x.rank(); ++d) {
     const auto [before, after] = pads[static_cast<std::size_t>(d)];
+    const auto sane = [](std::int64_t n) { return n >= -Shape::most_elements && n <= Shape::most_elements; };  // so that the sum is a number
+    check(sane(before) && sane(after), "pad: too many elements to add or cut; got ", before, " and ", after, " for axis ", d, " of ", x.shape());
     check(x.size(d) + before + after >= 0, "pad: cannot cut ", -before, " and ", -after, " from axis ", d, " of ", x.shape());
     shape.push_back(x.size(d) + before + after);
   }
@@ -344,7 +346,9 @@ Tensor repeat(const Tensor& x, const std::vector<std::int64_t>& times) {
     check(count >= 0, "repeat: the numbers must not be negative; got ", count, " for axis ", d);
     if (count == 1) continue;
     const Extent e(y.shape(), d);
-    const Shape shape = with_size(y.shape(), d, count * e.count);
+    std::int64_t size = 0;
+    check(!__builtin_mul_overflow(count, e.count, &size), "repeat: too many elements; got ", count, " for axis ", d, " of ", x.shape());
+    const Shape shape = with_size(y.shape(), d, size);
     const Tensor once = y.reshape({e.outer, 1, e.count * e.inner});
     const Shape copies{e.outer, count, e.count * e.inner};
     y = dispatch(y.dtype(), [&](auto t) { return map_as<decltype(t)>(Same{}, copies, once); }).reshape(shape);

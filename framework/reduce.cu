@@ -185,6 +185,7 @@ double degrees_of_freedom(const Shape& shape, const Axes& axes, double correctio
   const std::vector<bool> reduced = reduced_axes("var", shape, axes);
   for (int d = 0; d < shape.rank(); ++d)
     if (reduced[static_cast<std::size_t>(d)]) count *= static_cast<double>(shape[d]);
+  check(count > 0, "var: needs elements along the reduced axes; got ", shape);
   check(count > correction, "var: needs more elements along the reduced axes than the correction of ", correction,
         " (give {.correction = 0}); got ", shape);
   return count - correction;

@@ -48,6 +48,7 @@ class Shape {
 
   /// `axis` counted from the front; -1 is the last one. `op` names who asked, for the error.
   int axis(int axis, const char* op) const {
+    check(rank_ > 0, op, ": a tensor of shape [] has no axes; got axis ", axis);
     check(axis >= -rank_ && axis < rank_, op, ": axis must lie in [", -rank_, ", ", rank_ - 1, "] for shape ", *this,
           "; got ", axis);
     return axis < 0 ? axis + rank_ : axis;

@@ -1,15 +1,29 @@
 // Each layer as its quadratic program.
 #include "layers/projections.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace optnet {
 namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Names, in the op's own terms instead of argmin's, the first of the numbers for which `holds` is not 1.
+void check_all(const Tensor& holds, const char* op, const char* rule, const Tensor& numbers) {
+  if (holds.numel() == 0 || min(holds).item() == 1) return;
+  const std::vector<double> good = holds.to(float64).to_vector<double>();
+  const auto first = static_cast<std::size_t>(std::find(good.begin(), good.end(), 0) - good.begin());
+  check(false, op, ": ", rule, "; got ", (numbers.to(float64) + 0.0 * holds.to(float64)).to_vector<double>()[first]);
+}
 
 /// f of x as a matrix [rows, n], in x's shape again.
 template <class F>
 Var by_rows(const char* op, const Var& x, const F& f) {
   check(x.defined() && x.rank() >= 1 && x.size(-1) > 0, op, ": input must be [..., n]; got ", x.shape());
+  check_all(less(abs(x.value()), infinity), op, "input must be finite", x.value());
+  if (x.value().numel() == 0) return x;
   if (x.rank() <= 2) return f(x);
   const std::int64_t n = x.size(-1);
   return reshape(f(reshape(x, {x.value().numel() / n, n})), x.shape());
@@ -27,6 +41,7 @@ Tensor first_differences_of(const Var& x) { return first_differences(x.size(-1),
 
 Var project_simplex(const Var& x, const Var& total) {
   return by_rows("project_simplex", x, [&](const Var& rows) {
+    check_all(greater_equal(total.value(), 0.0), "project_simplex", "total must not be negative", total.value());
     const Tensor sum = ones({1, x.size(-1)}, x.dtype(), x.value().device());
     const Optimum at = optimum({.Q = 1.0, .q = -rows, .A = sum, .b = total, .lower = 0.0});
     // Of z and its dual one is 0 but for rounding, the smaller one: a z of that kind becomes an exact 0. Its gradient is 0 already.
@@ -35,7 +50,10 @@ Var project_simplex(const Var& x, const Var& total) {
 }
 
 Var project_box(const Var& x, const Var& low, const Var& high) {
-  return by_rows("project_box", x, [&](const Var& rows) { return argmin({.Q = 1.0, .q = -rows, .lower = low, .upper = high}); });
+  return by_rows("project_box", x, [&](const Var& rows) {
+    check_all(less_equal(low.value().to(float64), high.value().to(float64)), "project_box", "low must be at most high", low.value());
+    return argmin({.Q = 1.0, .q = -rows, .lower = low, .upper = high});
+  });
 }
 
 Var project_polyhedron(const Var& x, const Var& G, const Var& h) { return argmin({.Q = 1.0, .q = -x, .G = G, .h = h}); }
@@ -61,6 +79,7 @@ Var total_variation(const Var& y, const Var& lambda, const Var& D) {
         "total_variation: needs y [..., n] and D [k, n]; got ", y.shape(), " and ", D.shape());
   if (D.size(0) == 0) return y;
   return by_rows("total_variation", y, [&](const Var& rows) {
+    check_all(greater_equal(lambda.value(), 0.0), "total_variation", "lambda must not be negative", lambda.value());
     const Var Dy = matmul(rows.rank() == 1 ? reshape(rows, {1, -1}) : rows, D, {.transpose_b = true});
     const Var u = argmin({.Q = matmul(D, D, {.transpose_b = true}), .q = -Dy, .lower = -lambda, .upper = lambda});
     return rows - reshape(matmul(u, D), rows.shape());

@@ -103,7 +103,12 @@ TEST_CASE("images, windows and statistics of wrong sizes are refused by name", "
   CHECK_THAT(error_of([&] { conv2d(x, w, Conv2dOptions{.dilation = {1, 0}}); }), Contains("conv2d: the dilation must be positive; got 1x0"));
   CHECK_THAT(error_of([&] { conv2d(x, w, Conv2dOptions{.padding = -1}); }), Contains("conv2d: the padding must not be negative; got -1x-1"));
   CHECK_THAT(error_of([&] { conv2d(x, w.to(float64)); }), Contains("conv2d: dtypes must agree"));
-  CHECK_THAT(error_of([&] { conv2d(ones({2, 3, 5, 0}), w); }), Contains("conv2d: the window must fit"));
+  for (const Shape& none : {Shape{2, 3, 5, 0}, Shape{2, 3, 0, 5}}) {  // nor does padding make an image of nothing
+    const std::string said = std::string(": images must have a height and a width; got [2, 3, ") + (none[2] ? "5, 0]" : "0, 5]");
+    CHECK(error_of([&] { conv2d(ones(none), w, {.padding = 3}); }) == "conv2d" + said);
+    CHECK(error_of([&] { max_pool2d(ones(none), 2, {.padding = 1}); }) == "max_pool2d" + said);
+    CHECK(error_of([&] { avg_pool2d(ones(none), 2, {.padding = 1}); }) == "avg_pool2d" + said);
+  }
   CHECK_THAT(error_of([&] { conv2d(ones({2, 0, 5, 5}), ones({4, 0, 3, 3})); }), Contains("and not none"));
   CHECK_THAT(error_of([&] { max_pool2d(x, 2, {.padding = 2}); }), Contains("max_pool2d: the padding must be at most half of the window 2x2; got 2x2"));
   CHECK_THAT(error_of([&] { avg_pool2d(x, 6); }), Contains("avg_pool2d: the window must fit"));
@@ -113,5 +118,5 @@ TEST_CASE("images, windows and statistics of wrong sizes are refused by name", "
   CHECK_THAT(error_of([&] { batch_norm(ones({4}), ones({4}), ones({4})); }), Contains("batch_norm: input must be [batch, channels, ...]; got [4]"));
   CHECK_THAT(error_of([&] { batch_norm(ones({4, 3}), ones({3}), ones({3}), 0); }), Contains("batch_norm: eps must be positive; got 0"));
   CHECK_THAT(error_of([&] { layer_norm(ones({4, 3}), ones({4}), ones({4})); }), Contains("layer_norm: the weight's shape must be that of the input's last axes"));
-  CHECK_THAT(error_of([&] { Size2(std::int64_t{1} << 40); }), Contains("size: must fit into 32 bits"));
+  CHECK_THAT(error_of([&] { Size2(std::int64_t{1} << 40); }), Contains("size: must fit into 32 bits; got 1099511627776"));
 }

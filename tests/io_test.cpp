@@ -220,7 +220,7 @@ TEST_CASE("a file that cannot be written leaves the old one, and no litter", "[i
   CHECK(entries_in(folder.path) == 1);
 
   std::filesystem::create_directories(folder / "full/inside");  // a folder where the file should be
-  CHECK_THAT(error_of([&] { write_file(folder / "full", "x"); }), Contains("cannot write " + (folder / "full").string() + ": ") && Contains("(is the folder there and writable"));
+  CHECK_THAT(error_of([&] { write_file(folder / "full", "x"); }), Contains("cannot write " + (folder / "full").string() + ": ") && Contains(" (is the folder there and writable, and the disk not full?)"));
   CHECK(std::filesystem::is_directory(folder / "full/inside"));
   CHECK_THAT(error_of([&] { write_file(folder / "no/such/folder", "x"); }), Contains("cannot write " + (folder / "no/such/folder").string() + ": No such file or directory"));
   CHECK_THAT(error_of([&] { save_safetensors(folder / "no/such/folder", some_tensors()); }), Contains("cannot write "));

@@ -279,6 +279,19 @@ TEST_CASE("a total variation layer learns its lambda, and D if asked", "[optnet]
   CHECK(error_of([&] { layer(ones({2, 5})); }) == "TotalVariation: input must be [..., 4]; got [2, 5]");
 }
 
+TEST_CASE("projections refuse in their own terms what they cannot do, and take an empty batch", "[optnet][errors]") {
+  const Tensor x = ones({2, 3}), bad = from<float>({1, 3}, {1, std::numeric_limits<float>::quiet_NaN(), 2});
+  CHECK(error_of([&] { project_simplex(x, from<float>({2, 1}, {1, -2})); }) == "project_simplex: total must not be negative; got -2");
+  CHECK(error_of([&] { project_box(x, from<float>({3}, {0, 1, 2}), 1.5); }) == "project_box: low must be at most high; got 2");
+  CHECK(error_of([&] { total_variation(x, -1); }) == "total_variation: lambda must not be negative; got -1");
+  for (const auto& [op, f] : std::map<std::string, std::function<Var(const Var&)>>{
+           {"project_simplex", sparsemax}, {"isotonic", isotonic}, {"project_box", [](const Var& v) { return project_box(v, 0, 1); }},
+           {"total_variation", [](const Var& v) { return total_variation(v, 1); }}}) {
+    CHECK(error_of([&] { f(bad); }).starts_with(op + ": input must be finite; got "));
+    CHECK(f(ones({0, 3})).shape() == Shape{0, 3});
+  }
+}
+
 // ---- ties: where the derivative is not unique, it is one of the one-sided ones, or between them ------------------
 
 TEST_CASE("derivatives at ties are finite and between the one-sided ones", "[optnet][gradient]") {

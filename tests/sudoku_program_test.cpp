@@ -169,7 +169,7 @@ TEST_CASE("output that is lost is an error", "[sudoku][program]") {
     const Outcome lost = run(folder, command + " >/dev/full");
     INFO(command);
     CHECK(lost.code != 0);
-    CHECK_THAT(lost.err, Contains("standard output cannot be written"));
+    CHECK_THAT(lost.err, Contains("standard output cannot be written (is the disk full?)"));
   }
   CHECK(fs::exists(folder / "run/model.safetensors"));
 }

@@ -71,7 +71,7 @@ TEST_CASE("a parameter that is set keeps shape and dtype, and values read before
   CHECK(error_of([&] { w.set(vec({1})); }) == "param: a new value must keep float64[2]; got float64[1]");
   CHECK(error_of([&] { w.set(ones({2})); }) == "param: a new value must keep float64[2]; got float32[2]");
   Param scalar(zeros({}));
-  CHECK_THAT(error_of([&] { scalar.set(Tensor{}); }), Contains("param: the new value is absent"));
+  CHECK_THAT(error_of([&] { scalar.set(Tensor{}); }), Contains("param: the new value is absent (a default-constructed Tensor)"));
   CHECK(error_of([] { Param{}.value(); }) == "param: it is empty; construct it with a tensor");
 }
 

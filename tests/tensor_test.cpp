@@ -147,7 +147,7 @@ TEST_CASE("an absent tensor is told apart, and refused by name", "[tensor]") {
   CHECK(absent.to_vector<float>().empty());
   CHECK(error_of([&] { absent.item(); }) == "item: needs a tensor of one element; got []");
   CHECK(error_of([&] { absent + ones({2}); }) == "add: an operand is absent (a default-constructed Tensor); give it values first");
-  CHECK_THAT(error_of([&] { absent.data<float>(); }), Contains("data: the tensor is absent"));
+  CHECK_THAT(error_of([&] { absent.data<float>(); }), Contains("data: the tensor is absent (default-constructed); give it values first"));
   CHECK_THAT(error_of([&] { absent.reshape({0}); }), Contains("reshape: "));
   using F = Tensor (*)(const Tensor&);
   for (const auto& [op, f] : std::vector<std::pair<std::string, F>>{

@@ -284,11 +284,12 @@ TEST_CASE("projections refuse in their own terms what they cannot do, and take a
   CHECK(error_of([&] { project_simplex(x, from<float>({2, 1}, {1, -2})); }) == "project_simplex: total must not be negative; got -2");
   CHECK(error_of([&] { project_box(x, from<float>({3}, {0, 1, 2}), 1.5); }) == "project_box: low must be at most high; got 2");
   CHECK(error_of([&] { total_variation(x, -1); }) == "total_variation: lambda must not be negative; got -1");
-  for (const auto& [op, f] : std::map<std::string, std::function<Var(const Var&)>>{
-           {"project_simplex", sparsemax}, {"isotonic", isotonic}, {"project_box", [](const Var& v) { return project_box(v, 0, 1); }},
-           {"total_variation", [](const Var& v) { return total_variation(v, 1); }}}) {
-    CHECK(error_of([&] { f(bad); }).starts_with(op + ": input must be finite; got "));
-    CHECK(f(ones({0, 3})).shape() == Shape{0, 3});
+  const std::pair<std::string, std::function<Var(const Var&)>> ops[]{
+      {"project_simplex", sparsemax}, {"isotonic", isotonic}, {"project_box", [](const Var& v) { return project_box(v, 0, 1); }},
+      {"total_variation", [](const Var& v) { return total_variation(v, 1); }}};
+  for (const auto& op : ops) {
+    CHECK(error_of([&] { op.second(bad); }).starts_with(op.first + ": input must be finite; got "));
+    CHECK(op.second(ones({0, 3})).shape() == Shape{0, 3});
   }
 }
 

@@ -47,12 +47,21 @@ std::int64_t count_wrong(const Tensor& logits, const Tensor& labels) {
   return labels.size(0) - static_cast<std::int64_t>(sum(equal(argmax(logits), labels)).item());
 }
 
+/// A QP that has no solution, or none in numbers as large, is a sign of diverged parameters.
+Var logits_of(const Sequential& net, const Tensor& images) try {
+  return net(images);
+} catch (const Error& error) {
+  const std::string what = error.what();
+  if (!what.starts_with("argmin: ")) throw;
+  throw Diverged("with these parameters the network's QP cannot be solved: " + what.substr(0, what.rfind("; mend the problem")));
+}
+
 /// In evaluation's mode; training's is on again at the end.
 Score evaluate(Sequential& net, const Dataset& images) {
   net.eval();
   Random unused;
   std::vector<Tensor> logits;
-  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(net(x).value());
+  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(logits_of(net, x).value());
   net.train();
   Score score{.logits = concat(logits, 0)};
   score.wrong = count_wrong(score.logits, images.y);
@@ -105,7 +114,7 @@ int train(int argc, char** argv) {
   settings["data_fingerprint"] = data.fingerprint;
 
   const auto loss = [&](const Dataset& batch, Epoch& epoch) {
-    const Var logits = net(batch.x);
+    const Var logits = logits_of(net, batch.x);
     epoch.sums["wrong"] += static_cast<double>(count_wrong(logits.value(), batch.y));
     return cross_entropy(logits, batch.y);
   };

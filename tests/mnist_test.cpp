@@ -106,6 +106,14 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   CHECK_THAT(run(folder, resume + " --data " + folder / "moved").err, Contains("it is of another run: its 'data_fingerprint' is '360 images, "));
 }
 
+TEST_CASE("a network of mnist_train whose QP can no longer be solved ends in advice about --lr", "[mnist][program]") {
+  const Images folder;
+  const Outcome outcome = folder.train("--model optnet --lr 1e5 --epochs 2");
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.err, Contains("mnist_train: training diverged in epoch ") && Contains("the network's QP cannot be solved: argmin: ") &&
+                              Contains(" problems not solved: ") && Contains("; try a smaller --lr than 100000\n") && !Contains("OnFailure"));
+}
+
 TEST_CASE("mnist_train says what is wrong with a flag or with its data", "[mnist][program]") {
   const Images folder;
   const struct { std::string flags, said; } cases[] = {

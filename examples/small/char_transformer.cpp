@@ -108,6 +108,7 @@ int main(int argc, char** argv) try {
   }
   for (const std::int64_t i : write(net, {numbers[0]}, 400, random)) std::cout << alphabet[static_cast<std::size_t>(i)];
   std::cout << '\n';
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "char_transformer: " << error.what() << '\n';
   return 2;

@@ -14,7 +14,6 @@ struct Bilinear : Module {
 
   Bilinear(std::int64_t in, std::int64_t out)
       : left(child("left", Linear{in, out, {.bias = false}})), right(child("right", Linear{in, out})), shift(param("shift", zeros({out}))) {}
-
   Var operator()(const Var& x) const { return left(x) * right(x) + shift; }
 };
 
@@ -53,6 +52,7 @@ int main(int argc, char** argv) try {
   copy.load(file);
   const Tensor x = uniform(random, {100, 6});
   std::cout << "the copy is off by:      " << max(abs(net(x) - copy(x))).item() << '\n';
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "custom_layer: " << error.what() << '\n';
   return 2;

@@ -99,6 +99,7 @@ int main(int argc, char** argv) try {
     for (const auto& column : {best, two, end, gain}) std::cout << "  " << text_of(column);
     std::cout << std::endl;
   }
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "portfolio: " << error.what() << '\n';
   return 2;

@@ -27,7 +27,7 @@ void read_settings(Settings& s, int argc, char** argv) {
   s.model = "lenet", s.batch = 128;
   s.flags = {trainer::choice("model", s.model, {"mlp", "lenet", "optnet", "lenet-optnet"}, "the network; optnet's last layer is a QP (lenet)"),
              trainer::path("data", "DIR", s.data, "folder of idx files, as they are or with .gz (Debian's Fashion-MNIST, " + s.data.string() + ")"),
-             trainer::whole("images", s.images, 1, 1'000'000, "training images at most (all)"),
+             trainer::whole_or_all("images", s.images, s.images, "training images at most (all)"),
              trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training images (15; optnet: 20)"),
              trainer::whole("batch", s.batch, 2, 1'000'000, "images a step (128)"),
              trainer::positive("lr", s.lr, "Adam's learning rate at first; it falls to 0 along a cosine (0.001; optnet: 0.01, lenet-optnet: 0.003)")};

@@ -89,8 +89,14 @@ Flag whole(const std::string& name, std::int64_t& x, std::int64_t low, std::int6
   return {name, "N", help, [=, &x](const std::string& text) { x = whole_number(name, text, low, high); }, [&x] { return std::to_string(x); }};
 }
 
+Flag whole_or_all(const std::string& name, std::int64_t& x, std::int64_t all, const std::string& help) {
+  const auto set = [=, &x](const std::string& text) { x = text == "all" ? all : whole_number<std::int64_t>(name, text, 1, all); };
+  return {name, "N|all", help, set, [=, &x] { return x == all ? "all" : std::to_string(x); }};
+}
+
 Flag positive(const std::string& name, double& x, const std::string& help) {
-  return {name, "X", help, [=, &x](const std::string& text) { x = number(name, text, 1e-12, 1e6, "a positive number, such as 0.1"); }, [&x] { return shortest(x); }};
+  const auto set = [=, &x](const std::string& text) { x = number(name, text, 1e-12, 1e6, "a positive number from 1e-12 to 1e6, such as 0.1"); };
+  return {name, "X", help, set, [&x] { return shortest(x); }};
 }
 
 Flag choice(const std::string& name, std::string& x, const std::vector<std::string>& choices, const std::string& help) {

@@ -36,6 +36,8 @@ struct Flag {
   bool moves = false;                                // names a file, which may have another name when a run is resumed
 };
 Flag whole(const std::string& name, std::int64_t& x, std::int64_t low, std::int64_t high, const std::string& help);
+/// 1 or more, or the word "all", which stands for a number that is more than there can be.
+Flag whole_or_all(const std::string& name, std::int64_t& x, std::int64_t all, const std::string& help);
 Flag positive(const std::string& name, double& x, const std::string& help);
 Flag choice(const std::string& name, std::string& x, const std::vector<std::string>& choices, const std::string& help);
 /// A file or folder, made absolute; "-" stays.

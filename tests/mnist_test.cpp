@@ -97,6 +97,7 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   const std::string model = read_file(folder.path / "run/model.optnet.safetensors");
   const std::string resume = "./mnist_train --resume " + folder / "run/last.optnet.safetensors";
   REQUIRE(run(folder, resume).code == 0);
+  CHECK_THAT(run(folder, resume + " --images all").err, Contains("--images: 'all' contradicts") && Contains("whose run has '98'"));
   CHECK(read_file(folder.path / "run/model.optnet.safetensors") == model);
   CHECK_THAT(run(folder, resume + " --batch 5").err, Contains("--batch: '5' contradicts") && Contains("'32'"));
   fs::rename(folder.path / "data", folder.path / "moved");
@@ -114,6 +115,14 @@ TEST_CASE("a network of mnist_train whose QP can no longer be solved ends in adv
                               Contains(" problems not solved: ") && Contains("; try a smaller --lr than 100000\n") && !Contains("OnFailure"));
 }
 
+TEST_CASE("mnist_train learns from all images unless told otherwise, and calls it so", "[mnist][program]") {
+  const Images folder;
+  REQUIRE(folder.train("--model mlp --epochs 1").code == 0);
+  const std::string resume = "./mnist_train --resume " + folder / "run/last.mlp.safetensors";
+  CHECK(run(folder, resume + " --images all").code == 0);
+  CHECK_THAT(run(folder, resume + " --images 400").err, Contains("--images: '400' contradicts") && Contains("whose run has 'all'"));
+}
+
 TEST_CASE("mnist_train says what is wrong with a flag or with its data", "[mnist][program]") {
   const Images folder;
   const struct { std::string flags, said; } cases[] = {
@@ -122,7 +131,8 @@ TEST_CASE("mnist_train says what is wrong with a flag or with its data", "[mnist
       {"--images 0", "--images: must be a whole number from 1"},
       {"--batch 1", "--batch: must be a whole number from 2"},
       {"--model optnet --images 97 --batch 32 --data " + folder / "data", "--batch: 97 images in batches of 32 leave a last batch of one image"},
-      {"--lr nan", "--lr: must be a positive number"},
+      {"--lr nan", "--lr: must be a positive number from 1e-12 to 1e6, such as 0.1; got 'nan'"},
+      {"--lr 1e30", "--lr: must be a positive number from 1e-12 to 1e6, such as 0.1; got '1e30'"},
       {"--resume /nowhere/last.safetensors", "there is no such file"},
   };
   for (const auto& [flags, said] : cases) {

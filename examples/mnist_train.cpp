@@ -85,10 +85,10 @@ Judgement judge(const Data& data, Sequential& net, const Epoch& epoch) {
 }
 
 /// A model's line in the table at the end.
-std::string row(const std::string& title, const nlohmann::ordered_json& epoch, const nlohmann::ordered_json& end) {
+std::string row(const std::string& title, const nlohmann::ordered_json& best, const nlohmann::ordered_json& end) {
   char text[200];
-  std::snprintf(text, sizeof text, "%-14s %6s %7s  %16.2f%%  %16.2f%%  %8.1f", title.c_str(), epoch.at("seed").dump().c_str(), epoch.at("epoch").dump().c_str(),
-                100 * epoch.at("train_error").get<double>(), 100 * (1 - end.at("test_accuracy").get<double>()), end.at("train_seconds").get<double>());
+  std::snprintf(text, sizeof text, "%-14s %6s %7s  %16.2f%%  %16.2f%%  %8.1f", title.c_str(), best.at("seed").dump().c_str(), best.at("epochs").dump().c_str(),
+                100 * best.at("train_error").get<double>(), 100 * (1 - end.at("test_accuracy").get<double>()), end.at("train_seconds").get<double>());
   return text;
 }
 constexpr const char* head = "model            seed  epochs  wrong in training  wrong in the test   seconds";

@@ -188,9 +188,12 @@ void print_table(const std::string& program, const Settings& s, const std::vecto
   for (const auto& [model, title] : models) try {
     const auto run = optnet::read_records(s.out / ("metrics." + model + ".jsonl"));
     if (run.size() < 2 || run.back()["event"] != "final") continue;
-    rows << row(title, run[run.size() - 2], run.back()) << '\n';
+    const nlohmann::ordered_json& last = run[run.size() - 2];
+    nlohmann::ordered_json best = run.at(last.at("best_epoch").get<std::size_t>() - 1);
+    best["epochs"] = last.at("epoch");
+    rows << row(title, best, run.back()) << '\n';
     ++count;
-  } catch (const nlohmann::json::exception&) {
+  } catch (const std::exception&) {
     std::cerr << "passing over " << model << "'s metrics in " << s.out.string() << ": they are not those of a run\n";
   }
   if (count) std::cout << '\n' << head << '\n' << rows.str();

@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include <fstream>
+#include <regex>
 
 namespace fs = std::filesystem;
 
@@ -105,6 +106,20 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   CHECK(run(folder, resume + " --data " + folder / "moved").code == 0);
   make_part(folder.path / "moved", "t10k", 100, 3, "");
   CHECK_THAT(run(folder, resume + " --data " + folder / "moved").err, Contains("it is of another run: its 'data_fingerprint' is '360 images, "));
+}
+
+TEST_CASE("the table of models shows both errors of the epoch that is kept", "[mnist][program]") {
+  const Images folder;
+  fs::create_directory(folder.path / "run");
+  const auto epoch = [](int number, const char* error) {
+    return R"({"event":"epoch","seed":7,"epoch":)" + std::to_string(number) + R"(,"train_error":)" + error + R"(,"best_epoch":2})" + "\n";
+  };
+  write_file(folder.path / "run/metrics.optnet.jsonl",
+             epoch(1, "0.5") + epoch(2, "0.25") + epoch(3, "0.125") + R"({"event":"final","test_accuracy":0.75,"train_seconds":3.5})" + "\n");
+  write_file(folder.path / "run/metrics.lenet.jsonl", epoch(1, "0.5") + R"({"event":"final","test_accuracy":0.75,"train_seconds":3.5})" + "\n");  // no epoch 2
+  const Outcome outcome = folder.train("--model mlp --epochs 1");
+  CHECK(std::regex_search(outcome.out, std::regex("OptNet +7 +3 +25.00% +25.00% +3.5\n")));
+  CHECK_THAT(outcome.err, Contains("passing over lenet's metrics"));
 }
 
 TEST_CASE("a network of mnist_train whose QP can no longer be solved ends in advice about --lr", "[mnist][program]") {

@@ -1,6 +1,7 @@
 // The classifier of images, run as a person runs it, on small data made here: each class has a bright square of its own place.
 #include "tests/test.h"
 
+#include "examples/mnist_data.h"
 #include "framework/fit.h"
 
 #include <nlohmann/json.hpp>
@@ -106,6 +107,18 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   CHECK(run(folder, resume + " --data " + folder / "moved").code == 0);
   make_part(folder.path / "moved", "t10k", 100, 3, "");
   CHECK_THAT(run(folder, resume + " --data " + folder / "moved").err, Contains("it is of another run: its 'data_fingerprint' is '360 images, "));
+}
+
+TEST_CASE("Fashion-MNIST is known by its labels, whatever its folder is called", "[mnist]") {
+  const Scratch folder;
+  fs::create_directory(folder.path / "fashion");
+  make_part(folder.path / "fashion", "train", 24, 1, "");
+  make_part(folder.path / "fashion", "t10k", 2, 2, "");
+  CHECK(mnist::load(folder.path / "fashion", 24).names[9] == "9");
+  const fs::path debian = "/usr/share/datasets/fashion-mnist";
+  if (!fs::exists(debian)) return skip("no " + debian.string() + " (sh tools/setup installs it)");
+  fs::create_directory_symlink(debian, folder.path / "clothes");
+  CHECK(mnist::load(folder.path / "clothes", 100).names == std::vector<std::string>{"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"});
 }
 
 TEST_CASE("the table of models shows both errors of the epoch that is kept", "[mnist][program]") {

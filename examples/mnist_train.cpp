@@ -48,8 +48,8 @@ std::int64_t count_wrong(const Tensor& logits, const Tensor& labels) {
 }
 
 /// A QP that has no solution, or none in numbers as large, is a sign of diverged parameters.
-Var logits_of(const Sequential& net, const Tensor& images) try {
-  return net(images);
+Var logits_of(const Data& data, const Sequential& net, const Tensor& images) try {
+  return net(data.scaled(images));
 } catch (const Error& error) {
   const std::string what = error.what();
   if (!what.starts_with("argmin: ")) throw;
@@ -57,11 +57,11 @@ Var logits_of(const Sequential& net, const Tensor& images) try {
 }
 
 /// In evaluation's mode; training's is on again at the end.
-Score evaluate(Sequential& net, const Dataset& images) {
+Score evaluate(const Data& data, Sequential& net, const Dataset& images) {
   net.eval();
   Random unused;
   std::vector<Tensor> logits;
-  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(logits_of(net, x).value());
+  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(logits_of(data, net, x).value());
   net.train();
   Score score{.logits = concat(logits, 0)};
   score.wrong = count_wrong(score.logits, images.y);
@@ -74,7 +74,7 @@ double share(std::int64_t part, std::int64_t whole) { return static_cast<double>
 /// Of 5,000 validation images, errors closer than half a percent tell nothing; of such equals the later is the better, as the rate
 /// has fallen further.
 Judgement judge(const Data& data, Sequential& net, const Epoch& epoch) {
-  const Score validation = evaluate(net, data.validation), test = evaluate(net, data.test);
+  const Score validation = evaluate(data, net, data.validation), test = evaluate(data, net, data.test);
   const double train_error = epoch.sums.at("wrong") / static_cast<double>(epoch.examples);
   const double validation_error = share(validation.wrong, data.validation.size());
   std::ostringstream text;
@@ -114,11 +114,11 @@ int train(int argc, char** argv) {
   settings["data_fingerprint"] = data.fingerprint;
 
   const auto loss = [&](const Dataset& batch, Epoch& epoch) {
-    const Var logits = logits_of(net, batch.x);
+    const Var logits = logits_of(data, net, batch.x);
     epoch.sums["wrong"] += static_cast<double>(count_wrong(logits.value(), batch.y));
     return cross_entropy(logits, batch.y);
   };
-  const auto finish = [&] { return Metrics{{"test_accuracy", share(data.test.size() - evaluate(net, data.test).wrong, data.test.size())}}; };
+  const auto finish = [&] { return Metrics{{"test_accuracy", share(data.test.size() - evaluate(data, net, data.test).wrong, data.test.size())}}; };
   const Fit what{.state = net.state(), .optimizer = adam, .train = data.train, .batch = s.batch, .epochs = s.epochs, .seed = s.seed, .prefetch = 2,
                  .loss = loss, .rate = [&](std::int64_t step, std::int64_t steps) { return cosine_decay(s.lr, step, steps); },
                  .judge = [&](const Epoch& epoch) { return judge(data, net, epoch); }, .finish = finish,
@@ -128,7 +128,7 @@ int train(int argc, char** argv) {
                            {"Images taken for another class", "epoch", "share", false, {{"train_error", {}, true}, {"test_error", {}}}}},
                  .models = models};
   return trainer::train(program, s, what, [&] {
-    const Score test = evaluate(net, data.test);
+    const Score test = evaluate(data, net, data.test);
     const std::string name = std::map(models.begin(), models.end()).at(s.model);
     draw_mistakes(files.claim(files.path("mistakes", ".png")), name + " - " + grouped(test.wrong) + " of " + grouped(data.test.size()) + " test images wrong", data, test.logits);
     trainer::print_table(program, s, models, head, row);

@@ -44,9 +44,9 @@ int main(int argc, char** argv) try {
   read_flags(argc, argv, {{"--steps", &steps}, {"--file", &file}, {"--seed", &random.seed}});
 
   Sequential perceptron{Linear{6, 30}, ReLU{}, Linear{30, 1}}, net{Bilinear{6, 16}, Linear{16, 1}};
+  net.save(file);  // a file that cannot be written shows before the training
   std::cout << summary(net, {6}) << "\nerror of the perceptron: " << train(perceptron, steps, random) << '\n'
             << "error with the layer:    " << train(net, steps, random) << '\n';
-
   net.save(file);
   Sequential copy{Bilinear{6, 16}, Linear{16, 1}};
   copy.load(file);

@@ -37,12 +37,14 @@ constexpr Glyph font[] = {
     {'g', 7, "78 7c 0c 04 74 78|7c 70 00 02"},
     {'h', 7, "0g 04|08 0c 7c 79 74"},
     {'i', 0, "04 0c|0g 0g"},
+    {'j', 3, "3c 30 00|3g 3g"},
     {'k', 6, "0g 04|6c 07|28 64"},
     {'l', 0, "0g 04"},
     {'m', 9, "0c 04|08 0c 5c 59 54|58 5c ac a9 a4"},
     {'n', 7, "0c 04|08 0c 7c 79 74"},
     {'o', 7, "3c 7c 74 04 0c 3c"},
     {'p', 7, "0c 00|08 0c 7c 74 04 08"},
+    {'q', 7, "78 7c 0c 04 74 78|7c 70"},
     {'r', 4, "0c 04|08 0c 5c"},
     {'s', 6, "6a 6c 0c 08 68 64 04 06"},
     {'t', 5, "2g 27 24 54|0c 5c"},
@@ -51,27 +53,47 @@ constexpr Glyph font[] = {
     {'w', 8, "0c 24 24 4b 4b 64 64 8c"},
     {'x', 6, "0c 64|6c 04"},
     {'y', 6, "0c 34|6c 10"},
+    {'z', 6, "0c 6c 6c 04 04 64"},
+    {'A', 8, "04 4g 4g 84|17 77"},
+    {'B', 8, "0a 8a 84 04 04 0g 0g 7g 7a 0a"},
+    {'C', 9, "9d 9g 0g 04 94 97"},
+    {'D', 9, "04 0g 0g 9g 94 04"},
+    {'E', 7, "7g 0g 0g 04 04 74|0a 6a"},
     {'F', 7, "04 0g 0g 7g|0a 6a"},
+    {'G', 9, "9d 9g 0g 04 94 9a 9a 5a"},
+    {'H', 8, "0g 04|8g 84|0a 8a"},
     {'I', 0, "04 0g"},
-    {'T', 8, "0g 8g|4g 44"},
-    {'M', 10, "04 0g 0g 58 58 ag ag a4"},
+    {'J', 6, "6g 64 04 07"},
+    {'K', 8, "0g 04|8g 08|3b 84"},
     {'L', 7, "0g 04 04 74"},
+    {'M', 10, "04 0g 0g 58 58 ag ag a4"},
     {'N', 8, "04 0g 0g 84 84 8g"},
     {'O', 10, "5g ag a4 04 0g 5g"},
     {'P', 8, "04 0g 0g 8g 89 09"},
+    {'Q', 10, "5g ag a4 04 0g 5g|67 a3"},
+    {'R', 8, "04 0g 0g 8g 89 09|49 84"},
     {'S', 8, "8d 8g 0g 0a 8a 84 04 07"},
+    {'T', 8, "0g 8g|4g 44"},
+    {'U', 8, "0g 04 84 8g"},
+    {'V', 8, "0g 44 44 8g"},
+    {'W', 12, "0g 34 34 6e 6e 94 94 cg"},
+    {'X', 8, "0g 84|8g 04"},
+    {'Y', 8, "0g 4a 4a 8g|4a 44"},
+    {'Z', 8, "0g 8g 8g 04 04 84"},
+    {' ', 2, ""},
     {',', 0, "04 04 02"},
     {'.', 0, "04 04"},
     {'-', 6, "08 68"},
     {'+', 6, "08 68|3b 35"},
 };
 
-const Glyph* glyph(char letter) {
+const Glyph& glyph(char letter, const std::string& text) {
   const auto* found = std::ranges::find(font, letter, &Glyph::letter);
-  return found == std::end(font) ? nullptr : found;
+  optnet::check(found != std::end(font), "canvas: a text must be of letters, digits, spaces and , . - +; got '", letter, "' in '", text, "'");
+  return *found;
 }
 
-int advance(const Glyph* glyph) { return glyph ? glyph->width + 4 : 6; }  // what the font lacks is a space
+int advance(const Glyph& glyph) { return glyph.width + 4; }
 
 /// Chaikin's corner cutting: each round replaces a corner by the points a quarter of the way to its neighbours.
 std::vector<Point> smooth(std::vector<Point> points) {
@@ -146,15 +168,15 @@ void Canvas::strokes(const std::vector<std::vector<Point>>& lines, double thickn
 void Canvas::text(Point from, double height, double thickness, const std::string& text, Color color) {
   const double unit = height / 12;
   for (char letter : text) {
-    const Glyph* const drawn = glyph(letter);
-    if (drawn) strokes(curves(*drawn, from, unit), thickness, color);
+    const Glyph& drawn = glyph(letter, text);
+    if (*drawn.strokes) strokes(curves(drawn, from, unit), thickness, color);
     from.x += advance(drawn) * unit;
   }
 }
 
 double Canvas::text_width(double height, const std::string& text) {
   int units = text.empty() ? 0 : -4;  // no gap after the last letter
-  for (char letter : text) units += advance(glyph(letter));
+  for (char letter : text) units += advance(glyph(letter, text));
   return units * height / 12;
 }
 

@@ -23,6 +23,7 @@ class Canvas {
   /// A polyline with round ends.
   void line(const std::vector<Point>& points, double thickness, Color color) { strokes({points}, thickness, color); }
   /// Text in the canvas's own stroke font; `from` is the left end of the base line, `height` that of a capital.
+  /// Throws optnet::Error for a character that the font lacks.
   void text(Point from, double height, double thickness, const std::string& text, Color color);
   static double text_width(double height, const std::string& text);
 

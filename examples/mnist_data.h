@@ -2,6 +2,7 @@
 #pragma once
 
 #include "framework/data.h"
+#include "framework/ops.h"
 
 #include <filesystem>
 #include <string>
@@ -9,12 +10,16 @@
 
 namespace mnist {
 
-/// x [N, 1, 28, 28], scaled by the training images' mean and deviation; y [N] int64.
+/// x [N, 1, 28, 28] in 0 ... 255, y [N] int64.
 struct Data {
   optnet::Dataset train, validation, test;
-  double mean = 0, deviation = 1;        // of the training images, in 0 ... 1
+  double mean = 0, deviation = 1;        // of the training images
   std::vector<std::string> names;        // of the classes
   std::string fingerprint;               // runs on equal data have equal ones
+
+  /// Images as networks take them: less the training images' mean, over their deviation. A batch at a time, since memory that is
+  /// touched for the first time costs more than the sums.
+  optnet::Tensor scaled(const optnet::Tensor& images) const { return images * (1 / deviation) - mean / deviation; }
 };
 
 /// Reads train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, each as it is or with .gz. The last twelfth of the

@@ -27,7 +27,7 @@ void read_settings(Settings& s, int argc, char** argv) {
   s.model = "lenet", s.batch = 128;
   s.flags = {trainer::choice("model", s.model, {"mlp", "lenet", "optnet", "lenet-optnet"}, "the network; optnet's last layer is a QP (lenet)"),
              trainer::path("data", "DIR", s.data, "folder of idx files, as they are or with .gz (Debian's Fashion-MNIST, " + s.data.string() + ")"),
-             trainer::whole("images", s.images, 1, 1'000'000, "training images at most (all)"),
+             trainer::whole_or_all("images", s.images, s.images, "training images at most (all)"),
              trainer::whole("epochs", s.epochs, 1, 100'000, "passes over the training images (15; optnet: 20)"),
              trainer::whole("batch", s.batch, 2, 1'000'000, "images a step (128)"),
              trainer::positive("lr", s.lr, "Adam's learning rate at first; it falls to 0 along a cosine (0.001; optnet: 0.01, lenet-optnet: 0.003)")};
@@ -47,12 +47,21 @@ std::int64_t count_wrong(const Tensor& logits, const Tensor& labels) {
   return labels.size(0) - static_cast<std::int64_t>(sum(equal(argmax(logits), labels)).item());
 }
 
+/// A QP that has no solution, or none in numbers as large, is a sign of diverged parameters.
+Var logits_of(const Data& data, const Sequential& net, const Tensor& images) try {
+  return net(data.scaled(images));
+} catch (const Error& error) {
+  const std::string what = error.what();
+  if (!what.starts_with("argmin: ")) throw;
+  throw Diverged("with these parameters the network's QP cannot be solved: " + what.substr(0, what.rfind("; mend the problem")));
+}
+
 /// In evaluation's mode; training's is on again at the end.
-Score evaluate(Sequential& net, const Dataset& images) {
+Score evaluate(const Data& data, Sequential& net, const Dataset& images) {
   net.eval();
   Random unused;
   std::vector<Tensor> logits;
-  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(net(x).value());
+  for (const auto& [x, y] : Batches(images, 500, unused, {.shuffle = false})) logits.push_back(logits_of(data, net, x).value());
   net.train();
   Score score{.logits = concat(logits, 0)};
   score.wrong = count_wrong(score.logits, images.y);
@@ -65,7 +74,7 @@ double share(std::int64_t part, std::int64_t whole) { return static_cast<double>
 /// Of 5,000 validation images, errors closer than half a percent tell nothing; of such equals the later is the better, as the rate
 /// has fallen further.
 Judgement judge(const Data& data, Sequential& net, const Epoch& epoch) {
-  const Score validation = evaluate(net, data.validation), test = evaluate(net, data.test);
+  const Score validation = evaluate(data, net, data.validation), test = evaluate(data, net, data.test);
   const double train_error = epoch.sums.at("wrong") / static_cast<double>(epoch.examples);
   const double validation_error = share(validation.wrong, data.validation.size());
   std::ostringstream text;
@@ -76,10 +85,10 @@ Judgement judge(const Data& data, Sequential& net, const Epoch& epoch) {
 }
 
 /// A model's line in the table at the end.
-std::string row(const std::string& title, const nlohmann::ordered_json& epoch, const nlohmann::ordered_json& end) {
+std::string row(const std::string& title, const nlohmann::ordered_json& best, const nlohmann::ordered_json& end) {
   char text[200];
-  std::snprintf(text, sizeof text, "%-14s %6s %7s  %16.2f%%  %16.2f%%  %8.1f", title.c_str(), epoch.at("seed").dump().c_str(), epoch.at("epoch").dump().c_str(),
-                100 * epoch.at("train_error").get<double>(), 100 * (1 - end.at("test_accuracy").get<double>()), end.at("train_seconds").get<double>());
+  std::snprintf(text, sizeof text, "%-14s %6s %7s  %16.2f%%  %16.2f%%  %8.1f", title.c_str(), best.at("seed").dump().c_str(), best.at("epochs").dump().c_str(),
+                100 * best.at("train_error").get<double>(), 100 * (1 - end.at("test_accuracy").get<double>()), end.at("train_seconds").get<double>());
   return text;
 }
 constexpr const char* head = "model            seed  epochs  wrong in training  wrong in the test   seconds";
@@ -105,11 +114,11 @@ int train(int argc, char** argv) {
   settings["data_fingerprint"] = data.fingerprint;
 
   const auto loss = [&](const Dataset& batch, Epoch& epoch) {
-    const Var logits = net(batch.x);
+    const Var logits = logits_of(data, net, batch.x);
     epoch.sums["wrong"] += static_cast<double>(count_wrong(logits.value(), batch.y));
     return cross_entropy(logits, batch.y);
   };
-  const auto finish = [&] { return Metrics{{"test_accuracy", share(data.test.size() - evaluate(net, data.test).wrong, data.test.size())}}; };
+  const auto finish = [&] { return Metrics{{"test_accuracy", share(data.test.size() - evaluate(data, net, data.test).wrong, data.test.size())}}; };
   const Fit what{.state = net.state(), .optimizer = adam, .train = data.train, .batch = s.batch, .epochs = s.epochs, .seed = s.seed, .prefetch = 2,
                  .loss = loss, .rate = [&](std::int64_t step, std::int64_t steps) { return cosine_decay(s.lr, step, steps); },
                  .judge = [&](const Epoch& epoch) { return judge(data, net, epoch); }, .finish = finish,
@@ -119,7 +128,7 @@ int train(int argc, char** argv) {
                            {"Images taken for another class", "epoch", "share", false, {{"train_error", {}, true}, {"test_error", {}}}}},
                  .models = models};
   return trainer::train(program, s, what, [&] {
-    const Score test = evaluate(net, data.test);
+    const Score test = evaluate(data, net, data.test);
     const std::string name = std::map(models.begin(), models.end()).at(s.model);
     draw_mistakes(files.claim(files.path("mistakes", ".png")), name + " - " + grouped(test.wrong) + " of " + grouped(data.test.size()) + " test images wrong", data, test.logits);
     trainer::print_table(program, s, models, head, row);

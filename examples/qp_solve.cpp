@@ -3,6 +3,7 @@
 #include "examples/qp_gradient.h"
 #include "framework/io.h"
 #include "framework/ops.h"
+#include "framework/train.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -36,7 +37,7 @@ constexpr const char* format =
     "are null.\n"
     "gradient_error: of the gradient of c'z, c random, along a random direction in each tensor: the largest |implicit - difference| / "
     "max(1, |c z|, |implicit|, |difference|); null with a gradient_reason where there is no derivative.\n"
-    "Exit code 0: all solved; 1: some not; 2: a file or a flag is bad.";
+    "Exit code 0: all solved; 1: some not; 2: a file or a flag is bad, or output is lost.";
 
 /// The field that a tensor's name means; null if none.
 Tensor* field_of(QP<Tensor>& qp, const std::string& name) {
@@ -151,7 +152,9 @@ int main(int argc, char** argv) {
     check(options.threads >= 0 && options.threads <= 1024, "--threads: must be 1 to 1024, or 0 for all cores; got ", options.threads);
     check(settings.seed >= 0, "--seed: must not be negative; got ", settings.seed);
     if (options.threads) set_threads(options.threads);
-    return solve_all(settings);
+    const int code = solve_all(settings);
+    flush_output();
+    return code;
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {

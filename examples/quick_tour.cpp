@@ -103,6 +103,7 @@ int main() try {
   train();
   trainer();
   pretrained();  // reads a file of the repository, so from its root
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "quick_tour: " << error.what() << '\n';
   return 1;

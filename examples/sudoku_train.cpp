@@ -111,7 +111,7 @@ Judgement judge(const Settings& s, const Data& data, const Network& network, con
 }
 
 /// A model's line in the table at the end.
-std::string row(const std::string& title, const nlohmann::ordered_json& epoch, const nlohmann::ordered_json& end) {
+std::string row(const std::string& title, const nlohmann::ordered_json& best, const nlohmann::ordered_json& end) {
   const auto part = [](const nlohmann::ordered_json& record, const std::string& name) {
     const std::int64_t wrong = record.at(name + "_wrong"), boards = record.at(name);
     char text[80];
@@ -119,8 +119,8 @@ std::string row(const std::string& title, const nlohmann::ordered_json& epoch, c
     return std::string(text);
   };
   char text[200];
-  std::snprintf(text, sizeof text, "%-8s %6s %8s %7s  %26s  %24s  %8.1f", title.c_str(), end.at("seed").dump().c_str(), epoch.at("split").get<std::string>().c_str(),
-                end.at("epochs").dump().c_str(), part(epoch, "train_boards").c_str(), part(end, "test_boards").c_str(), end.at("train_seconds").get<double>());
+  std::snprintf(text, sizeof text, "%-8s %6s %8s %7s  %26s  %24s  %8.1f", title.c_str(), end.at("seed").dump().c_str(), best.at("split").get<std::string>().c_str(),
+                end.at("epochs").dump().c_str(), part(best, "train_boards").c_str(), part(end, "test_boards").c_str(), end.at("train_seconds").get<double>());
   return text;
 }
 constexpr const char* head = "model      seed    split  epochs           wrong in training         wrong in the test   seconds";

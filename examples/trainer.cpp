@@ -89,8 +89,14 @@ Flag whole(const std::string& name, std::int64_t& x, std::int64_t low, std::int6
   return {name, "N", help, [=, &x](const std::string& text) { x = whole_number(name, text, low, high); }, [&x] { return std::to_string(x); }};
 }
 
+Flag whole_or_all(const std::string& name, std::int64_t& x, std::int64_t all, const std::string& help) {
+  const auto set = [=, &x](const std::string& text) { x = text == "all" ? all : whole_number<std::int64_t>(name, text, 1, all); };
+  return {name, "N|all", help, set, [=, &x] { return x == all ? "all" : std::to_string(x); }};
+}
+
 Flag positive(const std::string& name, double& x, const std::string& help) {
-  return {name, "X", help, [=, &x](const std::string& text) { x = number(name, text, 1e-12, 1e6, "a positive number, such as 0.1"); }, [&x] { return shortest(x); }};
+  const auto set = [=, &x](const std::string& text) { x = number(name, text, 1e-12, 1e6, "a positive number from 1e-12 to 1e6, such as 0.1"); };
+  return {name, "X", help, set, [&x] { return shortest(x); }};
 }
 
 Flag choice(const std::string& name, std::string& x, const std::vector<std::string>& choices, const std::string& help) {
@@ -182,9 +188,12 @@ void print_table(const std::string& program, const Settings& s, const std::vecto
   for (const auto& [model, title] : models) try {
     const auto run = optnet::read_records(s.out / ("metrics." + model + ".jsonl"));
     if (run.size() < 2 || run.back()["event"] != "final") continue;
-    rows << row(title, run[run.size() - 2], run.back()) << '\n';
+    const nlohmann::ordered_json& last = run[run.size() - 2];
+    nlohmann::ordered_json best = run.at(last.at("best_epoch").get<std::size_t>() - 1);
+    best["epochs"] = last.at("epoch");
+    rows << row(title, best, run.back()) << '\n';
     ++count;
-  } catch (const nlohmann::json::exception&) {
+  } catch (const std::exception&) {
     std::cerr << "passing over " << model << "'s metrics in " << s.out.string() << ": they are not those of a run\n";
   }
   if (count) std::cout << '\n' << head << '\n' << rows.str();

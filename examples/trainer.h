@@ -36,6 +36,8 @@ struct Flag {
   bool moves = false;                                // names a file, which may have another name when a run is resumed
 };
 Flag whole(const std::string& name, std::int64_t& x, std::int64_t low, std::int64_t high, const std::string& help);
+/// 1 or more, or the word "all", which stands for a number that is more than there can be.
+Flag whole_or_all(const std::string& name, std::int64_t& x, std::int64_t all, const std::string& help);
 Flag positive(const std::string& name, double& x, const std::string& help);
 Flag choice(const std::string& name, std::string& x, const std::vector<std::string>& choices, const std::string& help);
 /// A file or folder, made absolute; "-" stays.
@@ -58,8 +60,9 @@ void make_folder(const std::filesystem::path& folder);
 /// Ctrl-C ended; then it says how to go on.
 int train(const std::string& program, const Settings& s, const optnet::Fit& what, const std::function<void()>& report);
 
-/// The models that were trained into the folder, a line each, which `row` makes of the last epoch's record and the final one.
-using Row = std::function<std::string(const std::string& title, const nlohmann::ordered_json& epoch, const nlohmann::ordered_json& end)>;
+/// The models that were trained into the folder, a line each, which `row` makes of the record of the epoch whose parameters are
+/// kept, with the number of all as its "epochs", and the final one.
+using Row = std::function<std::string(const std::string& title, const nlohmann::ordered_json& best, const nlohmann::ordered_json& end)>;
 void print_table(const std::string& program, const Settings& s, const std::vector<std::pair<std::string, std::string>>& models, const std::string& head, const Row& row);
 
 /// A trainer's main: `body` returns the exit code; errors become a line on standard error and 2 (Usage) or 1.

@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include <cstdlib>
+#include <map>
 
 using Catch::Matchers::StartsWith;
 namespace fs = std::filesystem;
@@ -112,7 +113,27 @@ TEST_CASE("each small example refuses bad arguments with exit code 2 and its nam
   const Scratch folder;
   CHECK_THAT(run(folder, "./char_transformer --text nowhere.txt").err, Contains("--text: there is no 'nowhere.txt'; name a file"));
   CHECK_THAT(run(folder, "./char_transformer --text LICENSE --context 300").err, Contains("a tenth of it must be longer than --context 300"));
+  for (const char* batch : {"0", "999999999999"})
+    CHECK_THAT(run(folder, std::string("./char_transformer --text LICENSE --batch ") + batch).err, Contains(std::string("--batch: must be 1 to 10000; got ") + batch));
   CHECK_THAT(run(folder, "./portfolio --seeds 1").err, Contains("needs at least 2; got 1"));
+  for (const char* days : {"0", "5"})
+    CHECK_THAT(run(folder, std::string("./portfolio --days ") + days).err, Contains(std::string("--days: least squares of 6 weights an asset needs as many days; got ") + days));
+  const Outcome unwritable = run(folder, "./custom_layer --steps 999999999 --file " + folder / "none/layer.safetensors");  // before training
+  CHECK(unwritable.code == 2);
+  CHECK(unwritable.out.empty());
+  CHECK_THAT(unwritable.err, StartsWith("custom_layer: cannot write " + folder / "none/layer.safetensors"));
+}
+
+TEST_CASE("output of a small example that is lost is an error", "[examples]") {
+  for (const fs::path& file : small_examples()) {
+    const Scratch folder;
+    const std::string name = file.stem();
+    const std::map<std::string, std::string> short_run{{"spiral", " --epochs 0"}, {"portfolio", " --seeds 2 --epochs 0 --days 20"},
+                                                       {"custom_layer", " --steps 0 --file " + folder / "layer"}};
+    const Outcome lost = run(folder, "./" + name + (short_run.contains(name) ? short_run.at(name) : " --steps 0") + " >/dev/full");
+    CHECK(lost.code == 2);
+    CHECK(lost.err == name + ": standard output cannot be written (is the disk full?)\n");
+  }
 }
 
 TEST_CASE("small examples print the same whatever the number of threads", "[examples]") {

@@ -1,6 +1,7 @@
 // The classifier of images, run as a person runs it, on small data made here: each class has a bright square of its own place.
 #include "tests/test.h"
 
+#include "examples/mnist_data.h"
 #include "framework/fit.h"
 
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include <zlib.h>
 
 #include <fstream>
+#include <regex>
 
 namespace fs = std::filesystem;
 
@@ -97,6 +99,7 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   const std::string model = read_file(folder.path / "run/model.optnet.safetensors");
   const std::string resume = "./mnist_train --resume " + folder / "run/last.optnet.safetensors";
   REQUIRE(run(folder, resume).code == 0);
+  CHECK_THAT(run(folder, resume + " --images all").err, Contains("--images: 'all' contradicts") && Contains("whose run has '98'"));
   CHECK(read_file(folder.path / "run/model.optnet.safetensors") == model);
   CHECK_THAT(run(folder, resume + " --batch 5").err, Contains("--batch: '5' contradicts") && Contains("'32'"));
   fs::rename(folder.path / "data", folder.path / "moved");
@@ -104,6 +107,48 @@ TEST_CASE("mnist_train goes on only with the run and the data of its checkpoint"
   CHECK(run(folder, resume + " --data " + folder / "moved").code == 0);
   make_part(folder.path / "moved", "t10k", 100, 3, "");
   CHECK_THAT(run(folder, resume + " --data " + folder / "moved").err, Contains("it is of another run: its 'data_fingerprint' is '360 images, "));
+}
+
+TEST_CASE("Fashion-MNIST is known by its labels, whatever its folder is called", "[mnist]") {
+  const Scratch folder;
+  fs::create_directory(folder.path / "fashion");
+  make_part(folder.path / "fashion", "train", 24, 1, "");
+  make_part(folder.path / "fashion", "t10k", 2, 2, "");
+  CHECK(mnist::load(folder.path / "fashion", 24).names[9] == "9");
+  const fs::path debian = "/usr/share/datasets/fashion-mnist";
+  if (!fs::exists(debian)) return skip("no " + debian.string() + " (sh tools/setup installs it)");
+  fs::create_directory_symlink(debian, folder.path / "clothes");
+  CHECK(mnist::load(folder.path / "clothes", 100).names == std::vector<std::string>{"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"});
+}
+
+TEST_CASE("the table of models shows both errors of the epoch that is kept", "[mnist][program]") {
+  const Images folder;
+  fs::create_directory(folder.path / "run");
+  const auto epoch = [](int number, const char* error) {
+    return R"({"event":"epoch","seed":7,"epoch":)" + std::to_string(number) + R"(,"train_error":)" + error + R"(,"best_epoch":2})" + "\n";
+  };
+  write_file(folder.path / "run/metrics.optnet.jsonl",
+             epoch(1, "0.5") + epoch(2, "0.25") + epoch(3, "0.125") + R"({"event":"final","test_accuracy":0.75,"train_seconds":3.5})" + "\n");
+  write_file(folder.path / "run/metrics.lenet.jsonl", epoch(1, "0.5") + R"({"event":"final","test_accuracy":0.75,"train_seconds":3.5})" + "\n");  // no epoch 2
+  const Outcome outcome = folder.train("--model mlp --epochs 1");
+  CHECK(std::regex_search(outcome.out, std::regex("OptNet +7 +3 +25.00% +25.00% +3.5\n")));
+  CHECK_THAT(outcome.err, Contains("passing over lenet's metrics"));
+}
+
+TEST_CASE("a network of mnist_train whose QP can no longer be solved ends in advice about --lr", "[mnist][program]") {
+  const Images folder;
+  const Outcome outcome = folder.train("--model optnet --lr 1e5 --epochs 2");
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.err, Contains("mnist_train: training diverged in epoch ") && Contains("the network's QP cannot be solved: argmin: ") &&
+                              Contains(" problems not solved: ") && Contains("; try a smaller --lr than 100000\n") && !Contains("OnFailure"));
+}
+
+TEST_CASE("mnist_train learns from all images unless told otherwise, and calls it so", "[mnist][program]") {
+  const Images folder;
+  REQUIRE(folder.train("--model mlp --epochs 1").code == 0);
+  const std::string resume = "./mnist_train --resume " + folder / "run/last.mlp.safetensors";
+  CHECK(run(folder, resume + " --images all").code == 0);
+  CHECK_THAT(run(folder, resume + " --images 400").err, Contains("--images: '400' contradicts") && Contains("whose run has 'all'"));
 }
 
 TEST_CASE("mnist_train says what is wrong with a flag or with its data", "[mnist][program]") {
@@ -114,7 +159,8 @@ TEST_CASE("mnist_train says what is wrong with a flag or with its data", "[mnist
       {"--images 0", "--images: must be a whole number from 1"},
       {"--batch 1", "--batch: must be a whole number from 2"},
       {"--model optnet --images 97 --batch 32 --data " + folder / "data", "--batch: 97 images in batches of 32 leave a last batch of one image"},
-      {"--lr nan", "--lr: must be a positive number"},
+      {"--lr nan", "--lr: must be a positive number from 1e-12 to 1e6, such as 0.1; got 'nan'"},
+      {"--lr 1e30", "--lr: must be a positive number from 1e-12 to 1e6, such as 0.1; got '1e30'"},
       {"--resume /nowhere/last.safetensors", "there is no such file"},
   };
   for (const auto& [flags, said] : cases) {

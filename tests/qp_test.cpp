@@ -161,6 +161,14 @@ TEST_CASE("qp_solve prints a line for each element of a batch, each as if alone"
   CHECK(alone == inside);
 }
 
+TEST_CASE("records of qp_solve that are lost are an error, even if all is solved", "[qp_solve][program]") {
+  const Scratch folder;
+  save_safetensors(folder / "problem", small_problem());
+  const Outcome lost = run(folder, "./qp_solve " + folder / "problem" + " >/dev/full");
+  CHECK(lost.code == 2);
+  CHECK(lost.err == "qp_solve: standard output cannot be written (is the disk full?)\n");
+}
+
 TEST_CASE("qp_solve refuses a bad file in one clear line, and goes on with the others", "[qp_solve][program]") {
   const Scratch folder;
   std::ofstream(folder / "damaged") << "no tensors at all";

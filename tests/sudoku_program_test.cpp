@@ -216,7 +216,7 @@ TEST_CASE("a bad flag is refused by name, with its value and the remedy", "[sudo
       {"--epochs 0", "--epochs", "whole number from 1"},
       {"--epochs 1.5", "--epochs", "got '1.5'"},
       {"--batch -3", "--batch", "got '-3'"},
-      {"--lr -0.1", "--lr", "must be a positive number, such as 0.1; got '-0.1'"},
+      {"--lr -0.1", "--lr", "must be a positive number from 1e-12 to 1e6, such as 0.1; got '-0.1'"},
       {"--lr nan", "--lr", "got 'nan'"},
       {"--lr inf", "--lr", "got 'inf'"},
       {"--eps 0", "--eps", "must be a positive number"},

@@ -88,7 +88,8 @@ int main(int argc, char** argv) try {
   std::vector<std::int64_t> numbers;
   for (const char c : text) numbers.push_back(static_cast<std::int64_t>(alphabet.find(c)));
   const std::int64_t size = std::ssize(text), cut = size - size / 10;
-  check(context > 0 && batch > 0, "--context, --batch: must be positive; got ", context, ", ", batch);
+  check(context > 0, "--context: must be positive; got ", context);
+  check(batch > 0 && batch <= 10'000, "--batch: must be 1 to 10000; got ", batch);
   check(size - cut > context, "--text: a tenth of it must be longer than --context ", context, "; ", file, " has ", size, " characters");
   const Tensor all = from({size}, numbers), train = slice(all, 0, 0, cut), test = slice(all, 0, cut, size);
 
@@ -108,6 +109,7 @@ int main(int argc, char** argv) try {
   }
   for (const std::int64_t i : write(net, {numbers[0]}, 400, random)) std::cout << alphabet[static_cast<std::size_t>(i)];
   std::cout << '\n';
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "char_transformer: " << error.what() << '\n';
   return 2;

@@ -14,7 +14,6 @@ struct Bilinear : Module {
 
   Bilinear(std::int64_t in, std::int64_t out)
       : left(child("left", Linear{in, out, {.bias = false}})), right(child("right", Linear{in, out})), shift(param("shift", zeros({out}))) {}
-
   Var operator()(const Var& x) const { return left(x) * right(x) + shift; }
 };
 
@@ -45,14 +44,15 @@ int main(int argc, char** argv) try {
   read_flags(argc, argv, {{"--steps", &steps}, {"--file", &file}, {"--seed", &random.seed}});
 
   Sequential perceptron{Linear{6, 30}, ReLU{}, Linear{30, 1}}, net{Bilinear{6, 16}, Linear{16, 1}};
+  net.save(file);  // a file that cannot be written shows before the training
   std::cout << summary(net, {6}) << "\nerror of the perceptron: " << train(perceptron, steps, random) << '\n'
             << "error with the layer:    " << train(net, steps, random) << '\n';
-
   net.save(file);
   Sequential copy{Bilinear{6, 16}, Linear{16, 1}};
   copy.load(file);
   const Tensor x = uniform(random, {100, 6});
   std::cout << "the copy is off by:      " << max(abs(net(x) - copy(x))).item() << '\n';
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "custom_layer: " << error.what() << '\n';
   return 2;

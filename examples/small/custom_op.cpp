@@ -39,7 +39,6 @@ int main(int argc, char** argv) try {
   std::int64_t steps = 1000;
   Random& random = default_random();
   read_flags(argc, argv, {{"--steps", &steps}, {"--seed", &random.seed}});
-
   std::cout << "gradcheck: " << gradcheck([](const std::vector<Var>& x) { return sorted(x[0]); }, {normal(random, {9}, 0, 1, float64)}) << '\n';
   Sequential net{Linear{1, 32}, Tanh{}, Linear{32, 32}, Tanh{}, Linear{32, 1}};
   Adam adam{net.parameters(), {.lr = 3e-3}};
@@ -53,6 +52,7 @@ int main(int argc, char** argv) try {
   }
   histogram("data", data());
   histogram("network", net(noise()).value());
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "custom_op: " << error.what() << '\n';
   return 2;

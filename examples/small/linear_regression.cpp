@@ -33,6 +33,7 @@ int main(int argc, char** argv) try {
   std::cout << std::fixed << std::setprecision(6) << "\n   gradient descent  least squares  truth\n";
   for (int i = 0; i < 3; ++i)
     std::cout << "w" << i + 1 << std::setw(17) << w.value()(i, 0) << std::setw(15) << best(i, 0) << std::setw(11) << truth(i, 0) << '\n';
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "linear_regression: " << error.what() << '\n';
   return 2;

@@ -80,6 +80,7 @@ int main(int argc, char** argv) try {
   std::int64_t seeds = 10, epochs = 50, days = 1000;
   read_flags(argc, argv, {{"--seeds", &seeds}, {"--epochs", &epochs}, {"--days", &days}});
   check(seeds >= 2, "--seeds: a standard error needs at least 2; got ", seeds);
+  check(days > features, "--days: least squares of ", features + 1, " weights an asset needs as many days; got ", days);
 
   std::cout << "degree  clairvoyant           two stages: regret    end to end: regret    gain\n";
   for (const std::int64_t degree : {1, 2, 4, 6}) {
@@ -99,6 +100,7 @@ int main(int argc, char** argv) try {
     for (const auto& column : {best, two, end, gain}) std::cout << "  " << text_of(column);
     std::cout << std::endl;
   }
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "portfolio: " << error.what() << '\n';
   return 2;

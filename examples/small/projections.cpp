@@ -46,6 +46,7 @@ int main(int argc, char** argv) try {
   std::cout << '\n';
   show("learned g, h", concat({(g.value() / length).reshape({3}), h.value() / length}, 0));
   show("true g, h", concat({g_true.reshape({3}), h_true}, 0));
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "projections: " << error.what() << '\n';
   return 2;

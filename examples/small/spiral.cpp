@@ -50,6 +50,7 @@ int main(int argc, char** argv) try {
   const Tensor right = equal(argmax(net(test.x).value()), test.y);
   std::cout << "right on new points: " << mean(right.to(float32)).item() << "\n\n";
   draw(net);
+  flush_output();
 } catch (const Error& error) {
   std::cerr << "spiral: " << error.what() << '\n';
   return 2;

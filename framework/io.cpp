@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -214,8 +215,16 @@ std::string read_file(const std::filesystem::path& path) {
   check(std::filesystem::is_regular_file(path, error), path.string(), ": not a file");
   std::ifstream in(path, std::ios::binary);
   check(in.is_open(), path.string(), ": cannot be opened (", std::strerror(errno), ")");
+  std::string content;
   try {
-    return {std::istreambuf_iterator<char>(in), {}};
+    in.exceptions(std::ios::badbit);
+    for (std::size_t room = std::filesystem::file_size(path) + 1; in; room = std::max<std::size_t>(content.size(), 4096)) {  // 1 more shows the end
+      const std::size_t before = content.size();
+      content.resize(before + room);
+      in.read(content.data() + before, static_cast<std::streamsize>(room));
+      content.resize(before + static_cast<std::size_t>(in.gcount()));
+    }
+    return content;
   } catch (const std::ios_base::failure& failure) {  // the disk's, say
     fail(path.string(), ": cannot be read (", failure.code().message(), ")");
   }

@@ -61,6 +61,7 @@ std::string unpack(std::string_view packed, std::size_t most, const std::string&
   check(inflateInit2(&stream, 16 + MAX_WBITS) == Z_OK, file, ": zlib cannot be started");  // 16: gzip
   const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, inflateEnd);
   std::string out;
+  out.reserve(std::min(most, std::size_t{1} << 28));  // room alone: its pages are given when they are written
   int status = Z_OK;
   while (status == Z_OK && out.size() < most) {
     const std::size_t before = out.size(), room = std::min({most - before, std::max<std::size_t>(before, 4096), std::size_t{1} << 30});

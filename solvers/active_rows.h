@@ -259,7 +259,7 @@ class MaskedRows {
       const Mask asked = running;
       running = running & guess.correct(step);  // (K26): a guess that stands stays as it is
       for (int l = 0; l < Pack::lanes && told; ++l)
-        if (lane(asked, l) && (l == 0 || told[l] != told[l - 1])) tell(told[l], step, guess.worst()[l]);
+        if (lane(asked, l) && !repeats(told, l)) tell(told[l], step, guess.worst()[l]);
     }
     lost = lost | running;
     guess.settle_fixed_rows();

@@ -104,10 +104,6 @@ class ActiveSet : public Iterate<T> {
   static constexpr double infinity = RowLimits::infinity;
   static constexpr bool several = lanes_of<T> > 1;
 
-  T norm(int count, const T* x) const {
-    return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
-  }
-
   /// z without inequalities, and c0 = C z there. (K23)
   void begin() {
     for (int i = 0; i < n_; ++i) z[i] = -P.q[i];
@@ -214,9 +210,9 @@ class ActiveSet : public Iterate<T> {
 
   /// The solution's slacks and duals, its residuals, and whether each of these is small beside the numbers it is made of.
   MaskOf<T> judge(double tolerance) {
-    const T z_size = norm(n_, z), y_size = norm(k_, y_), rounding = 1e-14 * norm(n_, dual_size_);
+    const T z_size = dense::norm(team_, n_, z), y_size = dense::norm(team_, k_, y_), rounding = 1e-14 * dense::norm(team_, n_, dual_size_);
     MaskOf<T> good = T(0.0) < T(1.0);
-    gap = 0.0, primal_residual = 0.0, dual_residual = norm(n_, r1_);
+    gap = 0.0, primal_residual = 0.0, dual_residual = dense::norm(team_, n_, r1_);
     const int bounds = n_ * P.bounds;
     const auto violated = [&](const T& by, const T& limit, const E* row) {
       primal_residual = max(primal_residual, by);

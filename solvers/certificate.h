@@ -22,7 +22,7 @@ class Certificate {
   MaskOf<T> primal(const MaskOf<T>& asked) {
     MaskOf<T> proved = T(1.0) < T(0.0);
     drop_common_part();
-    const MaskOf<T> large = max(norm(p_, nu), norm(k_, lambda)) > T(least);
+    const MaskOf<T> large = max(dense::norm(team_, p_, nu), dense::norm(team_, k_, lambda)) > T(least);
     if (!any(asked & large)) return proved;
     const MaskOf<T> near = no_point(roughly) & asked & large;
     for (int round = 0; round < 2 && any(near & !proved); ++round) {  // a Newton step on A'nu + C'lambda = 0 alone
@@ -40,7 +40,7 @@ class Certificate {
   /// Of the lanes `asked` for, those where z proves that the objective has no lowest value, if there is any point at all.
   MaskOf<T> dual(const MaskOf<T>& asked) {
     MaskOf<T> proved = T(1.0) < T(0.0);
-    const MaskOf<T> large = norm(n_, z) > T(least);
+    const MaskOf<T> large = dense::norm(team_, n_, z) > T(least);
     if (!any(asked & large)) return proved;
     const MaskOf<T> near = no_end(roughly) & asked & large;
     for (int round = 0; round < 3 && any(near & !proved); ++round) {
@@ -58,14 +58,6 @@ class Certificate {
   static constexpr double least = 100;  // what diverges is soon larger than this
   static constexpr double roughly = 1e-2, exactly = 1e-8;
 
-  /// max |x_i|
-  T norm(int count, const T* x) const {
-    return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
-  }
-  T dot(int count, const T* x, const T* y) const {
-    return team_.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
-  }
-
   /// What the two sides of a row have in common proves nothing, as it adds high - low >= 0 to the value; and digits drown in it.
   void drop_common_part() {
     if (!P.low || !P.high) return;
@@ -79,10 +71,10 @@ class Certificate {
   /// A'nu + C'lambda = 0 with b'nu + d'lambda < 0: no z of moderate size can satisfy the constraints (K16). Leaves A'nu + C'lambda
   /// in rest_.
   MaskOf<T> no_point(double tolerance) {
-    const T value = dot(p_, P.b, nu) + dot(k_, P.d, lambda), size = max(norm(p_, nu), norm(k_, lambda));
+    const T value = dense::dot(team_, p_, P.b, nu) + dense::dot(team_, k_, P.d, lambda), size = max(dense::norm(team_, p_, nu), dense::norm(team_, k_, lambda));
     P.multiply_sides_transposed(team_, lambda, [&](int i, const T& Cl) { rest_[i] = Cl; });
     if (p_) dense::multiply_transposed(team_, p_, n_, P.A, n_, nu, [&](int i, const T& Anu) { rest_[i] += Anu; });
-    return proves(value, norm(n_, rest_), size, tolerance);
+    return proves(value, dense::norm(team_, n_, rest_), size, tolerance);
   }
 
   /// Q z = 0, A z = 0, C z <= 0 with q'z < 0: along z the objective falls for ever. (K17)
@@ -92,7 +84,7 @@ class Certificate {
     P.multiply_Q(OneThread{}, z, add);
     if (p_) dense::multiply(OneThread{}, p_, n_, P.A, n_, z, add);
     P.multiply_sides(OneThread{}, z, [&](int i, const T& Cz) { rest = max(rest, P.mask[i] * Cz); });
-    return proves(dot(n_, P.q, z), rest, norm(n_, z), tolerance);
+    return proves(dense::dot(team_, n_, P.q, z), rest, dense::norm(team_, n_, z), tolerance);
   }
 
   /// The rest must vanish beside the value, and beside the certificate itself: large data alone prove nothing.

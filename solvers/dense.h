@@ -97,6 +97,16 @@ void multiply_transposed(const Team& team, int rows, int columns, const E* M, in
   products(team, columns, rows, M, 1, ld, x, f);
 }
 
+/// max |x_i|, and the sum of x_i y_i.
+template <class T, class Team>
+T norm(const Team& team, int count, const T* x) {
+  return team.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
+}
+template <class T, class Team>
+T dot(const Team& team, int count, const T* x, const T* y) {
+  return team.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
+}
+
 /// X = diag(w) M.  M, X [rows, columns]
 template <class T, class E, class Team>
 void scale_rows(const Team& team, int rows, int columns, const E* M, const T* w, T* X) {

@@ -70,7 +70,7 @@ class InteriorPoint : public Iterate<T> {
   /// From the scaled problem back to the given one (K28), and certificates to the value -1.
   void unscale() {
     T primal = *scaling_.r, dual = dual_unit_;
-    const T farkas = dot(p_, P.b, nu) + dot(k_, P.d, lambda), slope = dot(n_, P.q, z);
+    const T farkas = dense::dot(team_, p_, P.b, nu) + dense::dot(team_, k_, P.d, lambda), slope = dense::dot(team_, n_, P.q, z);
     for (int l = 0; l < lanes_of<T>; ++l) {
       const double r = lane(*scaling_.r, l);
       if (status[l] == QPStatus::primal_infeasible) set_lane(dual, l, -1 / (r * lane(farkas, l)));
@@ -99,19 +99,12 @@ class InteriorPoint : public Iterate<T> {
   template <class F>
   void each_side(const F& f) { team_.for_each(k_, f); }
 
-  /// max |x_i|
-  T norm(int count, const T* x) const {
-    return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(x[i]); });
-  }
   /// max |unit_i x_i|
   T norm(int count, const T* x, const T* unit) const {
     return team_.template largest<T>(count, T(0.0), [&](int i) { return abs(unit[i] * x[i]); });
   }
   T sum_of_sizes(int count, const T* x) const {
     return team_.template sum<T>(count, [&](int i) { return abs(x[i]); });
-  }
-  T dot(int count, const T* x, const T* y) const {
-    return team_.template sum<T>(count, [&](int i) { return x[i] * y[i]; });
   }
 
   void measure_data() {
@@ -198,7 +191,7 @@ class InteriorPoint : public Iterate<T> {
       dense::multiply(team_, p_, n_, P.A, n_, z, [&](int i, const T& Az) { re_[i] = Az - P.b[i]; });
     }
     P.multiply_sides(team_, z, [&](int i, const T& Cz) { rp_[i] = P.mask[i] * (Cz + s[i] - P.d[i]); });
-    gap_now_ = dot(k_, s, lambda);
+    gap_now_ = dense::dot(team_, k_, s, lambda);
     mu_ = gap_now_ / max(sides_, T(1.0));
   }
 
@@ -211,13 +204,13 @@ class InteriorPoint : public Iterate<T> {
     primal_residual = select(running_, primal_given, primal_residual);
     dual_residual = select(running_, dual_given, dual_residual);
     gap = select(running_, gap_now_ * objective_unit_, gap);
-    const T objective_now = dot(n_, P.q, z) + 0.5 * dot(n_, Qz_, z);
+    const T objective_now = dense::dot(team_, n_, P.q, z) + 0.5 * dense::dot(team_, n_, Qz_, z);
     objective = select(running_, objective_now * objective_unit_, objective);
-    const T z_rounding = min(1e-15 * norm(n_, z), T(10 * options_.tolerance));
-    const T rounding = min(1e-15 * max(max(norm(n_, z), norm(p_, nu)), norm(k_, lambda)), T(10 * options_.tolerance));
+    const T z_rounding = min(1e-15 * dense::norm(team_, n_, z), T(10 * options_.tolerance));
+    const T rounding = min(1e-15 * max(max(dense::norm(team_, n_, z), dense::norm(team_, p_, nu)), dense::norm(team_, k_, lambda)), T(10 * options_.tolerance));
     const T primal = max(norm(p_, re_, b_unit_), norm(k_, rp_, d_unit_));
     const T dual = team_.template largest<T>(n_, T(0.0), [&](int i) { return (abs(rd_[i]) - rounding) / (1e-6 + min(rd_size_[i], 1e3 * (1.0 + abs(P.q[i])))); });
-    const auto cost = [&](const T& dual, const T& residual) { return abs(dual) * max(abs(residual) - z_rounding, T(0.0)); };  // in the objective
+    const auto cost = [&](const T& multiplier, const T& residual) { return abs(multiplier) * max(abs(residual) - z_rounding, T(0.0)); };  // in the objective
     const T lost = team_.template sum<T>(p_, [&](int i) { return cost(nu[i], re_[i]); }) + team_.template sum<T>(k_, [&](int i) { return cost(lambda[i], rp_[i]); });
     const auto scaled = [&](double tolerance) -> MaskOf<T> {  // (K2)
       return (primal <= tolerance + z_rounding) & (dual <= tolerance + rounding) & (product <= T(2 * tolerance)) &
@@ -239,7 +232,7 @@ class InteriorPoint : public Iterate<T> {
   void print(const std::int64_t* problems, int iteration, const T& sigma, const T& length) const {
     if (iteration == 0) std::fprintf(stderr, "problem  iter       objective    primal      dual       gap     sigma      step\n");
     for (int l = 0; l < lanes_of<T>; ++l)
-      if (lane(running_, l) && (l == 0 || problems[l] != problems[l - 1]))  // a pack that is not full repeats its last
+      if (lane(running_, l) && !repeats(problems, l))
         std::fprintf(stderr, "%7lld  %4d  %14.7e  %8.2e  %8.2e  %8.2e  %8.2e  %8.2e\n", static_cast<long long>(problems[l]), iteration, lane(objective, l),
                      lane(primal_residual, l), lane(dual_residual, l), lane(gap, l), lane(sigma, l), lane(length, l));
   }

@@ -116,6 +116,13 @@ inline Pack lane_numbers() {
   for (int lane = 0; lane < Pack::lanes; ++lane) out.v[lane] = lane;
   return out;
 }
+/// Neighbouring numbers, wherever they begin.
+inline Pack load(const double* from) {
+  Pack x;
+  std::memcpy(&x.v, from, sizeof x.v);
+  return x;
+}
+inline void store(const Pack& x, double* to) { std::memcpy(to, &x.v, sizeof x.v); }
 /// out[i] = (rows[0][i], rows[1][i], ...): `count` numbers of each lane's own into packs, a square block at a time. Returns
 /// whether all are finite: 0 times the others is NaN.
 inline bool interleave(const double* const (&rows)[Pack::lanes], std::int64_t count, Pack* out) {
@@ -124,7 +131,7 @@ inline bool interleave(const double* const (&rows)[Pack::lanes], std::int64_t co
   std::int64_t i = 0;
   for (; i + n <= count; i += n) {
     Pack::Vector block[n];
-    for (int l = 0; l < n; ++l) std::memcpy(&block[l], rows[l] + i, sizeof block[l]);
+    for (int l = 0; l < n; ++l) block[l] = load(rows[l] + i).v;
     for (int l = 0; l < n; ++l) zero += 0 * block[l];
     detail::transpose<n / 2>(block);
     for (int k = 0; k < n; ++k) out[i + k].v = block[k];
@@ -148,20 +155,13 @@ inline void deinterleave(const Pack* in, std::int64_t count, double* const (&row
     Pack::Vector block[n];
     for (int k = 0; k < n; ++k) block[k] = in[i + k].v;
     detail::transpose<n / 2>(block);
-    for (int l = 0; l < n; ++l) std::memcpy(rows[l] + i, &block[l], sizeof block[l]);
+    for (int l = 0; l < n; ++l) store(Pack(block[l]), rows[l] + i);
   }
   for (; i < count; ++i)
     for (int l = 0; l < n; ++l) rows[l][i] = in[i][l];
 }
 inline void deinterleave(const double* in, std::int64_t count, double* const (&rows)[1]) { std::copy_n(in, count, rows[0]); }
 
-/// Neighbouring numbers, wherever they begin.
-inline Pack load(const double* from) {
-  Pack x;
-  std::memcpy(&x.v, from, sizeof x.v);
-  return x;
-}
-inline void store(const Pack& x, double* to) { std::memcpy(to, &x.v, sizeof x.v); }
 /// store() past the caches, for what is too large to stay there: a line that is written as a whole need not be read first. `to` is
 /// aligned as a Pack; fence() before another thread reads it.
 inline void stream(const Pack& x, double* to) {
@@ -214,6 +214,8 @@ inline void stay_in_register(V& x) {
 }
 inline Pack::Vector raw(const Pack& x) { return x.v; }
 inline double raw(double x) { return x; }
+/// Whether lane l stands for the problem of the lane before: a pack that is not full repeats its last.
+inline bool repeats(const std::int64_t* problems, int l) { return l > 0 && problems[l] == problems[l - 1]; }
 inline void set_lane(double& x, int, double value) { x = value; }
 inline void set_lane(Pack& x, int i, double value) { x.set(i, value); }
 inline void set_lane(bool& x, int, bool value) { x = value; }

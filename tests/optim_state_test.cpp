@@ -6,14 +6,6 @@
 
 namespace {
 
-Tensor vec(const std::vector<double>& numbers) { return from({static_cast<std::int64_t>(numbers.size())}, numbers); }
-
-/// Gradients of which `param`'s is dx.
-Gradients gradients_with(const Param& param, const Tensor& dx) {
-  Tape tape;
-  return tape.gradients(sum(Var(param) * Var(dx)));
-}
-
 /// The gradient of step t.
 Tensor gradient(int t) { return vec({std::sin(1.7 * t), 2 * std::sin(1.7 * t + 0.9), 3 * std::sin(1.7 * t + 1.8)}); }
 

@@ -9,14 +9,6 @@ namespace {
 
 using Numbers = std::vector<double>;
 
-Tensor vec(const Numbers& numbers) { return from({static_cast<std::int64_t>(numbers.size())}, numbers); }
-
-/// Gradients of which `param`'s is dx.
-Gradients gradients_with(const Param& param, const Tensor& dx) {
-  Tape tape;
-  return tape.gradients(sum(Var(param) * Var(dx)));
-}
-
 /// The gradient of step t, the same for the optimiser and for its formula.
 Numbers gradient(int t, std::size_t n) {
   Numbers out;

@@ -7,8 +7,6 @@
 
 namespace {
 
-Tensor vec(const Numbers& numbers) { return from({static_cast<std::int64_t>(numbers.size())}, numbers); }
-
 /// f of each row of x [B, n], as plain numbers.
 template <class F>
 Tensor by_row(const Tensor& x, const F& f) {

@@ -3,8 +3,6 @@
 
 namespace {
 
-Tensor vec(std::initializer_list<double> list) { return from({static_cast<std::int64_t>(list.size())}, list); }
-
 bool is(const Tensor& x, std::initializer_list<double> list) { return x.to_vector<double>() == std::vector<double>(list); }
 
 /// x^2 by the first form of record, with a pullback that scales the right one.

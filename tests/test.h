@@ -31,6 +31,7 @@ using Listener = Catch::TestEventListenerBase;
 #include <limits>
 #include <set>
 #include <string>
+#include <vector>
 
 using namespace optnet;
 using Catch::Matchers::Contains;
@@ -93,6 +94,13 @@ struct Threads {
   explicit Threads(int count) { set_threads(count); }
   ~Threads() { set_threads(before); }
 };
+
+inline Tensor vec(const std::vector<double>& numbers) { return from({static_cast<std::int64_t>(numbers.size())}, numbers); }
+/// Gradients of which `param`'s is dx.
+inline Gradients gradients_with(const Param& param, const Tensor& dx) {
+  Tape tape;
+  return tape.gradients(sum(Var(param) * Var(dx)));
+}
 
 /// A new, empty folder, gone at the end of the scope.
 struct Folder {

@@ -5,8 +5,8 @@
 // do alike is done here; the search itself is in active_rows.h. Equation numbers are those of docs/optnet.md.
 #pragma once
 
-#include "solvers/active_rows.h"
 #include "solvers/kkt.h"
+#include "solvers/shared_rows.h"
 
 #include <algorithm>
 #include <array>
@@ -26,11 +26,12 @@ class ActiveSet : public Iterate<T> {
   /// `kkt` has been factored with W = 0 and the rows of C carried. The first `count` lanes hold problems. `kept` [kept_size()]
   /// holds the rows of an earlier search, or where the next begins: clear(), guess(). For take_signs() and solve_active() alone,
   /// as in the backward pass, `problem` needs no more than A and G, and `kkt` no more than Carry::A.
-  ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, Pack* kept, Workspace<T>& memory, Workspace<Pack>& row_memory)
-      : P(problem), kkt_(kkt), count_(count), n_(problem.n), p_(problem.p), k_(problem.rows()), row_memory_(row_memory) {
+  ActiveSet(const Problem<T, E>& problem, const Kkt<T, E, E>& kkt, int count, Pack* kept, Workspace<T>& memory, Workspace<Pack>& row_memory,
+            const SharedRows* shared = nullptr)
+      : P(problem), kkt_(kkt), count_(count), n_(problem.n), p_(problem.p), k_(problem.rows()), row_memory_(row_memory), shared_(shared) {
     for (T** x : {&z, &r1_, &u_, &dual_size_, &Cty_}) *x = memory.take(n_);
     for (T** x : {&nu, &r2_, &unu_}) *x = memory.take(p_);
-    for (T** x : {&y_, &active_, &c_, &r3_, &c0_, &low_, &high_, &unit_}) *x = memory.take(k_);
+    for (T** x : {&y_, &active_, &c_, &r3_, &c0_, &low_, &high_, &root_, &unit_}) *x = memory.take(k_);
     for (T** x : {&s, &lambda}) *x = memory.take(problem.sides());
     dy_ = row_memory.take(dense::packs_for(k_));
     plain_ = row_memory.take(lanes_of<T> * plain_size());
@@ -70,6 +71,9 @@ class ActiveSet : public Iterate<T> {
     }
   }
 
+  /// The active rows alone, in active(). Whether they were found.
+  bool find(const QPOptions& options) { return begin(), any(search(options, nullptr)); }
+
   /// active(), as a search left it.
   void take_signs() {
     for (int i = 0; i < k_; ++i)
@@ -100,8 +104,7 @@ class ActiveSet : public Iterate<T> {
   using Iterate<T>::objective, Iterate<T>::primal_residual, Iterate<T>::dual_residual, Iterate<T>::gap;
 
  private:
-  static constexpr int max_steps = 50;
-  static constexpr double infinity = RowLimits::infinity;
+  static constexpr double infinity = RowLimits<Pack>::infinity;
   static constexpr bool several = lanes_of<T> > 1;
 
   /// z without inequalities, and c0 = C z there. (K23)
@@ -114,27 +117,33 @@ class ActiveSet : public Iterate<T> {
     const T largest = team_.template largest<T>(k_, T(0.0), [&](int i) { return T(R[i * kkt_.ldR() + i]); });
     for (int i = 0; i < k_; ++i) {
       const T r = R[i * kkt_.ldR() + i];
-      unit_[i] = select(r > 1e-14 * largest, 1.0 / sqrt(max(r, T(1e-300))), T(0.0));
+      root_[i] = root(r, largest), unit_[i] = select(root_[i] > T(0.0), 1.0 / max(root_[i], T(1e-300)), T(0.0));
       low_[i] = P.low ? select(P.mask[i] > T(0.0), -P.d[i], T(-infinity)) : T(-infinity);
       high_[i] = P.high ? select(P.mask[P.high_side() + i] > T(0.0), P.d[P.high_side() + i], T(infinity)) : T(infinity);
     }
   }
 
   /// The active rows and their duals y. Returns which lanes found them; the others have none.
-  MaskOf<T> search(const QPOptions& options, const std::int64_t* told) {
-    const int most = options.max_iterations < max_steps ? options.max_iterations : max_steps;
+  MaskOf<T> search(const QPOptions& options, const std::int64_t* problems) {
     MaskOf<T> confirmed = T(1.0) < T(0.0);
     int steps[lanes_of<T>] = {};
+    Told told[lanes_of<T>] = {};
+    for (int l = 0; l < lanes_of<T> && problems; ++l) told[l].problem = problems[l];
     if (masked_) {
       if constexpr (several) {
-        confirmed = masked_->search({k_, c0_, low_, high_, unit_}, kkt_.R(), kkt_.ldR(), most, told, steps);
+        const RowLimits<Pack> limits{k_, c0_, low_, high_, root_, unit_};
+        confirmed = masked_->search(limits, kkt_.R(), kkt_.ldR(), options.max_iterations, problems ? told : nullptr, steps);
         for (int i = 0; i < k_; ++i) y_[i] = select(confirmed, masked_->dual(i), T(0.0));
       }
     } else {
       const Unpacked rows = unpack();
+      const FloatPack* R_in_float = shared_ ? shared_->R_in_float() : nullptr;
+      const View<FloatPack> centre = shared_ ? shared_->centre() : View<FloatPack>{};
+      FloatPack* own = shared_ || !path(P).in_float ? nullptr : reinterpret_cast<FloatPack*>(row_memory_.take(k_ * RowSearch<FloatPack>::ld(k_)));
       for (int i = 0; i < k_; ++i) y_[i] = 0.0;
       for (int l = 0; l < count_; ++l) {
-        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], most, told ? told + l : nullptr);
+        if (own) ListedRows::to_float(k_, rows.R[l], rows.limits[l].unit, own), R_in_float = own;
+        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], R_in_float, centre.M ? &centre : nullptr, options.max_iterations, problems ? told + l : nullptr);
         set_lane(confirmed, l, steps[l] > 0);
         for (int i : *listed_[l]) set_lane(y_[i], l, listed_[l]->dual(i));
       }
@@ -147,11 +156,11 @@ class ActiveSet : public Iterate<T> {
   /// Each lane's R and limits, where they were packed.
   struct Unpacked {
     const Pack* R[lanes_of<T>];
-    RowLimits limits[lanes_of<T>];
+    RowLimits<Pack> limits[lanes_of<T>];
   };
   Unpacked unpack() const {
     Unpacked out;
-    const int count = dense::packs_for(k_), ld = dense::row_packs(k_);
+    const int count = dense::packs_for(k_), ld = RowSearch<Pack>::ld(k_);
     double* to[lanes_of<T>];
     const auto vector = [&](const T* from, double beyond) {
       Pack* first = row_memory_.take(count * lanes_of<T>);
@@ -162,23 +171,20 @@ class ActiveSet : public Iterate<T> {
       deinterleave(from, k_, to);
       return first;
     };
-    const Pack *c0 = vector(c0_, 0), *low = vector(low_, -infinity), *high = vector(high_, infinity), *unit = vector(unit_, 0);
-    const int own = std::is_same_v<E, T> ? lanes_of<T> : 1;  // R's
+    const Pack *c0 = vector(c0_, 0), *low = vector(low_, -infinity), *high = vector(high_, infinity), *root = vector(root_, 0), *unit = vector(unit_, 0);
+    const int own = shared_ ? 0 : lanes_of<T>;  // R's
     Pack* R = row_memory_.take(own * k_ * ld);
-    for (int i = 0; i < k_; ++i) {
+    for (int i = 0; i < k_ && own; ++i) {
       for (int l = 0; l < own; ++l) {
         to[l] = dense::entries(R + (l * k_ + i) * ld);
         std::fill(to[l] + k_, to[l] + count * Pack::lanes, 0.0);
       }
       const E* row = kkt_.R() + i * kkt_.ldR();
-      if constexpr (std::is_same_v<E, T>)
-        deinterleave(row, k_, to);
-      else
-        std::copy_n(row, k_, to[0]);
+      if constexpr (std::is_same_v<E, T>) deinterleave(row, k_, to);
     }
     for (int l = 0; l < lanes_of<T>; ++l) {
-      out.R[l] = R + (own > 1 ? l * k_ * ld : 0);
-      out.limits[l] = {count, c0 + l * count, low + l * count, high + l * count, unit + l * count};
+      out.R[l] = shared_ ? shared_->R() : R + l * k_ * ld;
+      out.limits[l] = {count, c0 + l * count, low + l * count, high + l * count, root + l * count, unit + l * count};
     }
     return out;
   }
@@ -304,10 +310,12 @@ class ActiveSet : public Iterate<T> {
   const int count_, n_, p_, k_;
   std::optional<MaskedRows> masked_;                 // one of the two
   std::optional<ListedRows> listed_[lanes_of<T>];
-  T *y_, *active_, *c_, *c0_, *low_, *high_, *unit_;  // duals; -1, 0 or 1 (low side, inactive, high side); C z; C z0; limits; 1/sqrt(R_ii)
+  T *y_, *active_, *c_, *c0_, *low_, *high_;  // duals; -1, 0 or 1 (low side, inactive, high side); C z; C z0; limits
+  T *root_, *unit_;  // sqrt(R_ii), and its inverse
   T *r1_, *r2_, *r3_, *u_, *unu_, *dual_size_, *Cty_;
   Pack *dy_, *plain_;  // dy of a lane; dz, C'dy and r3, lane by lane
   Workspace<Pack>& row_memory_;
+  const SharedRows* shared_;
 };
 
 }  // namespace optnet

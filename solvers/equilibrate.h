@@ -1,6 +1,6 @@
 // Equilibration: an equivalent problem whose matrices have rows and columns of size about 1, for the interior-point
 // method, whose regularisation and tolerances are absolute. With z = r D z~,
-//     Q~ = c D Q D,  q~ = c D q / r,  A~ = E A D,  b~ = E b / r,  G~ = F G D,  h~ = F h / r                  (K28)
+//     Q~ = c D Q D,  q~ = c D q / r,  A~ = E A D,  b~ = E b / r,  G~ = F G D,  h~ = F h / r                  (K29)
 // so that nu = r E nu~ / c, lambda = r F lambda~ / c, s = r s~ / F. Bounds keep the rows of I: their F is 1 / D.
 // All factors are powers of 2 and round nothing. After Ruiz, "A scaling algorithm to equilibrate both rows and
 // columns norms in matrices" (2001).
@@ -10,7 +10,7 @@
 
 namespace optnet {
 
-/// The factors of one problem or a pack, in `memory` [size()]; D, E and F as in (K28).
+/// The factors of one problem or a pack, in `memory` [size()]; D, E and F as in (K29).
 template <class T>
 struct Scaling {
   T *D, *E, *F, *c, *r;

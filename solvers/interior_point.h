@@ -67,7 +67,7 @@ class InteriorPoint : public Iterate<T> {
     for (T* figure : {&objective, &primal_residual, &dual_residual, &gap}) *figure = select(abs(*figure) < T(1e300), *figure, T(1e300));
   }
 
-  /// From the scaled problem back to the given one (K28), and certificates to the value -1.
+  /// From the scaled problem back to the given one (K29), and certificates to the value -1.
   void unscale() {
     T primal = *scaling_.r, dual = dual_unit_;
     const T farkas = dense::dot(team_, p_, P.b, nu) + dense::dot(team_, k_, P.d, lambda), slope = dense::dot(team_, n_, P.q, z);

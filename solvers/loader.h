@@ -144,7 +144,7 @@ class Loader {
     problem.mask = mask;
   }
 
-  /// q, b and d by (K28). r is the size of the limits, if they are all large or all small; c brings the objective's largest
+  /// q, b and d by (K29). r is the size of the limits, if they are all large or all small; c brings the objective's largest
   /// coefficient to about 1.
   void scale_vectors(Problem<T, E>& problem, const Scaling<T>& by) const {
     T *q = const_cast<T*>(problem.q), *b = const_cast<T*>(problem.b), *d = const_cast<T*>(problem.d), *diagonal = const_cast<T*>(problem.Q_diagonal);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__SSE2__)
@@ -15,64 +16,76 @@
 
 namespace optnet {
 
-struct Mask;
-
-struct Pack {
 #if defined(__AVX512F__)
-  static constexpr int lanes = 8;
+inline constexpr int register_bytes = 64;
 #elif defined(__AVX__)
-  static constexpr int lanes = 4;
+inline constexpr int register_bytes = 32;
 #else
-  static constexpr int lanes = 2;
+inline constexpr int register_bytes = 16;
 #endif
-  typedef double Vector __attribute__((vector_size(lanes * sizeof(double))));
-  typedef std::int64_t Bits __attribute__((vector_size(lanes * sizeof(double))));
+
+/// One truth value a lane.
+template <class S>
+struct LaneMask {
+  using Integer = std::conditional_t<sizeof(S) == 8, std::int64_t, std::int32_t>;
+  typedef Integer Bits __attribute__((vector_size(register_bytes)));
+
+  Bits bits;
+  bool operator[](int lane) const { return bits[lane] != 0; }
+  friend LaneMask operator&(const LaneMask& a, const LaneMask& b) { return {a.bits & b.bits}; }
+  friend LaneMask operator|(const LaneMask& a, const LaneMask& b) { return {a.bits | b.bits}; }
+  friend LaneMask operator!(const LaneMask& a) { return {~a.bits}; }
+};
+
+/// As many numbers S as a register holds.
+template <class S>
+struct PackOf {
+  using Scalar = S;
+  static constexpr int lanes = register_bytes / static_cast<int>(sizeof(S));
+  typedef S Vector __attribute__((vector_size(register_bytes)));
+  using Bits = typename LaneMask<S>::Bits;
 
   Vector v;
 
-  Pack() = default;
-  Pack(double x) : v(x - Vector{}) {}
-  explicit Pack(const Vector& x) : v(x) {}
-  double operator[](int lane) const { return v[lane]; }
-  void set(int lane, double x) { v[lane] = x; }
+  PackOf() = default;
+  PackOf(S x) : v(x - Vector{}) {}
+  explicit PackOf(const Vector& x) : v(x) {}
+  S operator[](int lane) const { return v[lane]; }
+  void set(int lane, S x) { v[lane] = x; }
 
-  friend Pack operator+(const Pack& a, const Pack& b) { return Pack(a.v + b.v); }
-  friend Pack operator-(const Pack& a, const Pack& b) { return Pack(a.v - b.v); }
-  friend Pack operator*(const Pack& a, const Pack& b) { return Pack(a.v * b.v); }
-  friend Pack operator/(const Pack& a, const Pack& b) { return Pack(a.v / b.v); }
-  friend Pack operator-(const Pack& a) { return Pack(-a.v); }
-  Pack& operator+=(const Pack& b) { return v += b.v, *this; }
-  Pack& operator-=(const Pack& b) { return v -= b.v, *this; }
-  Pack& operator*=(const Pack& b) { return v *= b.v, *this; }
+  friend PackOf operator+(const PackOf& a, const PackOf& b) { return PackOf(a.v + b.v); }
+  friend PackOf operator-(const PackOf& a, const PackOf& b) { return PackOf(a.v - b.v); }
+  friend PackOf operator*(const PackOf& a, const PackOf& b) { return PackOf(a.v * b.v); }
+  friend PackOf operator/(const PackOf& a, const PackOf& b) { return PackOf(a.v / b.v); }
+  friend PackOf operator-(const PackOf& a) { return PackOf(-a.v); }
+  PackOf& operator+=(const PackOf& b) { return v += b.v, *this; }
+  PackOf& operator-=(const PackOf& b) { return v -= b.v, *this; }
+  PackOf& operator*=(const PackOf& b) { return v *= b.v, *this; }
+
+  friend LaneMask<S> operator<(const PackOf& a, const PackOf& b) { return {a.v < b.v}; }
+  friend LaneMask<S> operator>(const PackOf& a, const PackOf& b) { return {a.v > b.v}; }
+  friend LaneMask<S> operator<=(const PackOf& a, const PackOf& b) { return {a.v <= b.v}; }
+  friend LaneMask<S> operator>=(const PackOf& a, const PackOf& b) { return {a.v >= b.v}; }
+  friend LaneMask<S> operator==(const PackOf& a, const PackOf& b) { return {a.v == b.v}; }
+
+  /// a where the mask holds, else b.
+  friend PackOf select(const LaneMask<S>& mask, const PackOf& a, const PackOf& b) {
+    return PackOf((Vector)((mask.bits & (Bits)a.v) | (~mask.bits & (Bits)b.v)));
+  }
+  friend PackOf min(const PackOf& a, const PackOf& b) { return select(a < b, a, b); }
+  friend PackOf max(const PackOf& a, const PackOf& b) { return select(a > b, a, b); }
+  friend PackOf abs(const PackOf& a) { return max(a, -a); }
+  friend PackOf sqrt(const PackOf& a) {
+    PackOf root;
+    for (int lane = 0; lane < lanes; ++lane) root.v[lane] = std::sqrt(a.v[lane]);
+    return root;
+  }
 };
 
-/// One truth value a lane.
-struct Mask {
-  Pack::Bits bits;
-  bool operator[](int lane) const { return bits[lane] != 0; }
-  friend Mask operator&(const Mask& a, const Mask& b) { return {a.bits & b.bits}; }
-  friend Mask operator|(const Mask& a, const Mask& b) { return {a.bits | b.bits}; }
-  friend Mask operator!(const Mask& a) { return {~a.bits}; }
-};
+using Pack = PackOf<double>;
+using FloatPack = PackOf<float>;
+using Mask = LaneMask<double>;
 
-inline Mask operator<(const Pack& a, const Pack& b) { return {a.v < b.v}; }
-inline Mask operator>(const Pack& a, const Pack& b) { return {a.v > b.v}; }
-inline Mask operator<=(const Pack& a, const Pack& b) { return {a.v <= b.v}; }
-inline Mask operator>=(const Pack& a, const Pack& b) { return {a.v >= b.v}; }
-inline Mask operator==(const Pack& a, const Pack& b) { return {a.v == b.v}; }
-
-/// a where the mask holds, else b.
-inline Pack select(const Mask& mask, const Pack& a, const Pack& b) {
-  return Pack((Pack::Vector)((mask.bits & (Pack::Bits)a.v) | (~mask.bits & (Pack::Bits)b.v)));
-}
-inline Pack min(const Pack& a, const Pack& b) { return select(a < b, a, b); }
-inline Pack max(const Pack& a, const Pack& b) { return select(a > b, a, b); }
-inline Pack abs(const Pack& a) { return max(a, -a); }
-inline Pack sqrt(const Pack& a) {
-  Pack root;
-  for (int lane = 0; lane < Pack::lanes; ++lane) root.v[lane] = __builtin_sqrt(a.v[lane]);
-  return root;
-}
 namespace detail {
 // One step of the butterfly below: a and b hold rows r and r + s of a matrix of which s x s blocks change places.
 template <int s, int... i>
@@ -98,31 +111,72 @@ V fold(const V& x, const F& f, std::integer_sequence<int, i...> all) {
   if constexpr (s > 1) return fold<s / 2>(y, f, all);
   else return y;
 }
-using AllLanes = std::make_integer_sequence<int, Pack::lanes>;
+template <class S>
+using AllLanes = std::make_integer_sequence<int, PackOf<S>::lanes>;
 }  // namespace detail
-inline double sum_of_lanes(const Pack& x) {
-  return detail::fold<Pack::lanes / 2>(x.v, [](const Pack::Vector& a, const Pack::Vector& b) { return a + b; }, detail::AllLanes{})[0];
+template <class S>
+S sum_of_lanes(const PackOf<S>& x) {
+  using V = typename PackOf<S>::Vector;
+  return detail::fold<PackOf<S>::lanes / 2>(x.v, [](const V& a, const V& b) { return a + b; }, detail::AllLanes<S>{})[0];
 }
-inline double largest_lane(const Pack& x) {
-  return detail::fold<Pack::lanes / 2>(x.v, [](const Pack::Vector& a, const Pack::Vector& b) { return max(Pack(a), Pack(b)).v; }, detail::AllLanes{})[0];
+template <class S>
+S largest_lane(const PackOf<S>& x) {
+  using V = typename PackOf<S>::Vector;
+  return detail::fold<PackOf<S>::lanes / 2>(x.v, [](const V& a, const V& b) { return max(PackOf<S>(a), PackOf<S>(b)).v; }, detail::AllLanes<S>{})[0];
 }
-inline bool any(const Mask& mask) {
-  return detail::fold<Pack::lanes / 2>(mask.bits, [](const Pack::Bits& a, const Pack::Bits& b) { return a | b; }, detail::AllLanes{})[0] != 0;
+template <class S>
+bool any(const LaneMask<S>& mask) {
+  using B = typename LaneMask<S>::Bits;
+  return detail::fold<PackOf<S>::lanes / 2>(mask.bits, [](const B& a, const B& b) { return a | b; }, detail::AllLanes<S>{})[0] != 0;
 }
 
 /// 0, 1, 2, ... lane by lane.
-inline Pack lane_numbers() {
-  Pack out;
-  for (int lane = 0; lane < Pack::lanes; ++lane) out.v[lane] = lane;
+template <class P = Pack>
+P lane_numbers() {
+  P out;
+  for (int lane = 0; lane < P::lanes; ++lane) out.v[lane] = lane;
   return out;
 }
 /// Neighbouring numbers, wherever they begin.
-inline Pack load(const double* from) {
-  Pack x;
+template <class S>
+PackOf<S> load(const S* from) {
+  PackOf<S> x;
   std::memcpy(&x.v, from, sizeof x.v);
   return x;
 }
-inline void store(const Pack& x, double* to) { std::memcpy(to, &x.v, sizeof x.v); }
+template <class S>
+void store(const PackOf<S>& x, S* to) { std::memcpy(to, &x.v, sizeof x.v); }
+
+/// The lanes where a mask holds, one bit each.
+template <class S>
+unsigned bits_of(const LaneMask<S>& mask) {
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(S) == 8) return _mm512_movepi64_mask((__m512i)mask.bits);
+  else return _mm512_movepi32_mask((__m512i)mask.bits);
+#else
+  unsigned bits = 0;
+  for (int lane = 0; lane < PackOf<S>::lanes; ++lane) bits |= static_cast<unsigned>(mask[lane]) << lane;
+  return bits;
+#endif
+}
+/// Where there is an instruction for it: those lanes of x, next to each other; writes a whole pack.
+#if defined(__AVX512F__)
+inline constexpr bool can_compress = true;
+inline void compress(const Pack& x, unsigned bits, double* out) { _mm512_storeu_pd(out, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), x.v)); }
+inline void compress(const FloatPack& x, unsigned bits, float* out) { _mm512_storeu_ps(out, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), x.v)); }
+inline void compress_numbers(int first, unsigned bits, int* out) {
+  const __m512i numbers = _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), numbers));
+}
+#else
+inline constexpr bool can_compress = false;
+template <class S>
+void compress(const PackOf<S>&, unsigned, S*) {}
+inline void compress_numbers(int first, unsigned bits, int* out) {
+  for (int lane = 0; lane < 4 * register_bytes / 16; ++lane) *out = first + lane, out += bits >> lane & 1;
+}
+#endif
+
 /// out[i] = (rows[0][i], rows[1][i], ...): `count` numbers of each lane's own into packs, a square block at a time. Returns
 /// whether all are finite: 0 times the others is NaN.
 inline bool interleave(const double* const (&rows)[Pack::lanes], std::int64_t count, Pack* out) {
@@ -186,7 +240,9 @@ inline double select(bool mask, double a, double b) { return mask ? a : b; }
 inline double min(double a, double b) { return a < b ? a : b; }
 inline double max(double a, double b) { return a > b ? a : b; }
 inline double abs(double a) { return std::fabs(a); }
+inline float abs(float a) { return std::fabs(a); }
 inline double sqrt(double a) { return __builtin_sqrt(a); }
+inline float sqrt(float a) { return __builtin_sqrtf(a); }
 inline bool any(bool mask) { return mask; }
 
 template <class T>
@@ -212,7 +268,8 @@ inline void stay_in_register(V& x) {
   (void)x;
 #endif
 }
-inline Pack::Vector raw(const Pack& x) { return x.v; }
+template <class S>
+typename PackOf<S>::Vector raw(const PackOf<S>& x) { return x.v; }
 inline double raw(double x) { return x; }
 /// Whether lane l stands for the problem of the lane before: a pack that is not full repeats its last.
 inline bool repeats(const std::int64_t* problems, int l) { return l > 0 && problems[l] == problems[l - 1]; }

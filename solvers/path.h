@@ -12,6 +12,7 @@ struct Sizes {
   bool bounds = false, low = false, high = false;  // whether C begins with I; whether rows have low and high sides
   bool Q_given = false, Q_dense = false;
   bool shared = false;                             // whether the batch shares all of Q, G and A
+  bool centred = false;                            // whether no parameter but q comes with a batch axis
 
   int rows() const { return n * bounds + m; }
   int sides() const { return rows() * (low + high); }
@@ -23,7 +24,7 @@ struct Sizes {
 enum class Carry : std::uint8_t { none, G, all, A };  // A: what is kept of `all` for solves, the rows of C left out
 
 struct Path {
-  bool packs, copies, active_set, masked;
+  bool packs, copies, active_set, masked, in_float, centre;
   Carry carry;
 };
 
@@ -34,7 +35,10 @@ struct Path {
 ///     packs, and Q, G or A not shared       copies     matrices are copied into packs, checked and made symmetric on the way
 ///     0 < rows <= 4n, 4096; p < n; Q given  active_set guessed first: R [rows, rows] costs no more than a few steps of the
 ///                                                      interior point, which solves all that is left, and all else
-///     packs, rows <= 16                     masked     the guess by packs of problems, else problem by problem
+///     packs, rows <= 16                     masked     the guess by packs of problems, else problem by problem:
+///     rows > 64                             in_float   first in float, where factorisations cost half, then in double
+///     only q an element's own, rows <= n-p  centre     in float, from the solution for q = 0, around which the others lie; where
+///                                                      rows are more, which start succeeds would depend on what is shared
 ///     0 < m <= 2n                           carry G    the interior point's G beside A, which costs more than G'WG in H
 ///                                                      where m is large, and keeps more digits
 ///
@@ -45,6 +49,8 @@ inline Path path(const Sizes& s) {
           .copies = packs && !s.shared,
           .active_set = s.Q_given && s.rows() > 0 && s.rows() <= 4 * s.n && s.rows() <= 4096 && s.p < s.n,
           .masked = packs && s.rows() <= 16,
+          .in_float = s.rows() > 64,
+          .centre = packs && s.centred && s.rows() > 16 && s.rows() <= s.n - s.p,
           .carry = s.m > 0 && s.m <= 2 * s.n ? Carry::G : Carry::none};
 }
 

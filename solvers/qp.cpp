@@ -24,6 +24,7 @@ std::int64_t batch_axis(const Tensor& x, int own) { return x.rank() > own ? x.si
 void join_batch(Batch& batch, const char* field, const Tensor& x, int own) {
   if (x.rank() <= own) return;
   batch.batched = true;
+  if (&x != &batch.data.q) batch.centred = false;
   const std::int64_t size = x.size(0);
   check(size > 0, "argmin: the batch must not be empty; got ", field, ' ', x.shape());
   check(batch.count == 1 || size == 1 || size == batch.count, "argmin: batch sizes must agree; got ", field, ' ', x.shape(),
@@ -106,6 +107,7 @@ Batch read(const QP<Tensor>& qp) {
   check(qp.A.defined() == qp.b.defined(), "argmin: A and b go together; got only ", qp.A.defined() ? "A" : "b");
   Batch batch;
   batch.dtype = qp.q.dtype();
+  batch.centred = true;
   const auto given = fields(qp);
   const auto kept = fields(batch.data);
   for (std::size_t i = 0; i < given.size(); ++i) {

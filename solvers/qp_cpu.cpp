@@ -79,7 +79,8 @@ class Forward {
  private:
   /// With W = 0 and all rows, once for a batch that shares its matrices. False where they are too badly conditioned.
   bool factor_shared() {
-    Workspace<double> memory;
+    Workspace<double>& memory = own_workspace<double>();
+    memory.reset(), own_workspace<Pack>().reset();
     const std::int64_t first = 0;
     const Problem<double, double> problem = Loader<double, double>(batch_, &first, memory).load();
     factors_.shared.resize(static_cast<std::size_t>(Kkt<double, double>::size(batch_, Carry::all)));
@@ -89,7 +90,23 @@ class Forward {
       kkt.factor(RowsInPacks{}, nullptr, 0, scratch);
     else
       kkt.factor(OneThread{}, nullptr, 0, scratch);
-    return kkt.well_conditioned(OneThread{}, largest_condition);
+    if (!kkt.well_conditioned(OneThread{}, largest_condition)) return false;
+    if (!path(batch_).masked) {
+      shared_rows_.emplace(batch_, kkt.R(), kkt.ldR());
+      if (path(batch_).centre && start_.z.empty()) find_centre(problem, kkt, memory);
+    }
+    return true;
+  }
+
+  /// The active rows for q = 0.
+  void find_centre(Problem<double, double> problem, const Kkt<double, double>& kkt, Workspace<double>& memory) {
+    Workspace<Pack>& row_memory = own_workspace<Pack>();
+    double* q = memory.take(batch_.n);
+    std::fill_n(q, batch_.n, 0.0), problem.q = q;
+    Pack* kept = row_memory.take(ActiveSet<double, double>::kept_size(batch_));
+    ActiveSet<double, double>::clear(batch_, kept);
+    ActiveSet<double, double> method(problem, kkt, 1, kept, memory, row_memory, &*shared_rows_);
+    if (method.find(options_)) shared_rows_->set_centre([&](int i) { return method.active(i); });
   }
 
   void active_set(const std::vector<std::int64_t>& elements) {
@@ -117,7 +134,7 @@ class Forward {
       Pack* rows = keep ? factors_.active.at(pack) : row_memory.take(rows_size);
       ActiveSet<T, E>::clear(batch_, rows);
       for (int l = 0; l < count && !start_.z.empty(); ++l) guess<ActiveSet<T, E>>(lanes[l], l, rows);
-      ActiveSet<T, E> method(problem, kkt, count, rows, memory, row_memory);
+      ActiveSet<T, E> method(problem, kkt, count, rows, memory, row_memory, shared_rows_ ? &*shared_rows_ : nullptr);
       const MaskOf<T> solved = method.solve(options_, lanes) & suited;
       for (int l = 0; l < count; ++l)
         if (lane(solved, l)) store_lane(method, l, lanes[l]), done_[static_cast<std::size_t>(lanes[l])] = true;
@@ -205,6 +222,7 @@ class Forward {
   QPSolution& solution_;
   QPFactors& factors_;
   std::vector<char> done_;
+  std::optional<SharedRows> shared_rows_;
   std::atomic<bool> finite_ = true;
 };
 

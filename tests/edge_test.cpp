@@ -223,3 +223,49 @@ TEST_CASE("ten thousand small problems do not cycle", "[qp]") {
   const QPSolution s = solve({.Q = from({B, 1, n}, Q), .q = r.normals({B, n}), .G = G, .h = from({B, m}, h)});
   CHECK(*std::max_element(s.iterations.begin(), s.iterations.end()) < 50);
 }
+
+namespace {
+
+/// A row of G and its side, of problems of many rows.
+enum class Rows { random, repeated, near_parallel, scaled, integer, touching };
+
+/// Problems that share all but q, feasible at a z0.
+QP<Tensor> many_rows(Generator& r, Rows kind, std::int64_t count, std::int64_t n, std::int64_t m) {
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  const Tensor L = r.normals({n, n}, 1 / std::sqrt(static_cast<double>(n)));
+  Values G(at(m * n)), h(at(m)), z0(at(n));
+  for (double& x : z0) x = r.normal();
+  for (std::int64_t i = 0; i < m; ++i) {
+    const std::int64_t other = i ? r.below(static_cast<int>(i)) : 0;
+    const bool like_other = i && (kind == Rows::repeated || kind == Rows::near_parallel) && r.chance(0.3);
+    const double scale = kind == Rows::scaled ? std::pow(10, r.uniform(-4, 4)) : 1;
+    double value = 0;
+    for (std::int64_t j = 0; j < n; ++j) {
+      const double fresh = kind == Rows::integer ? r.below(3) - 1 : r.normal();
+      const double x = scale * (like_other ? G[at(other * n + j)] + (kind == Rows::near_parallel ? 1e-5 * fresh : 0) : fresh);
+      G[at(i * n + j)] = x, value += x * z0[at(j)];
+    }
+    h[at(i)] = kind == Rows::repeated && like_other ? h[at(other)] : value + scale * (kind == Rows::touching || r.chance(0.1) ? 0 : r.uniform(0.1, 1.1));
+  }
+  return {.Q = matmul(L, L, {.transpose_b = true}) + std::pow(10, r.uniform(-6, -1)) * eye(n, float64),
+          .q = r.normals({count, n}, std::pow(10, r.uniform(-2, 2))), .G = from({m, n}, G), .h = list(h)};
+}
+
+}  // namespace
+
+TEST_CASE("many rows, searched in float and from a centre, end where the interior point does", "[qp]") {
+  Generator r{std::mt19937_64{51}};
+  for (Rows kind : {Rows::random, Rows::repeated, Rows::near_parallel, Rows::scaled, Rows::integer, Rows::touching})
+    for (int trial = 0; trial < 6; ++trial) {
+      const std::int64_t n = 20 + r.below(70), m = trial % 2 ? 17 + r.below(static_cast<int>(n) - 16) : n + r.below(static_cast<int>(n)), count = 17;
+      const QP<Tensor> qp = many_rows(r, kind, count, n, m);
+      INFO("kind " << static_cast<int>(kind) << ", trial " << trial << ", n " << n << ", m " << m);
+      const QPSolution s = solve(qp), t = solve(qp, {.active_set = false});
+      for (std::int64_t e = 0; e < count; ++e) {
+        const PlainQP one = element_of(qp, e);
+        CHECK(kkt_error(one, answer_of(s, e, one)) < 1e-8);
+        const double a = s.objective[static_cast<std::size_t>(e)], b = t.objective[static_cast<std::size_t>(e)];
+        CHECK(std::abs(a - b) < 1e-6 * (1 + std::abs(b)));
+      }
+    }
+}

@@ -173,3 +173,70 @@ TEST_CASE("a neighbour whose active set never settles changes no gradient", "[qp
     }
   }
 }
+
+namespace {
+
+/// Many elements that share all but q: some far from the solution for q = 0, some at it.
+QP<Tensor> around_a_centre(Generator& r, int count, std::int64_t n, std::int64_t m, bool two_sided, std::int64_t p) {
+  const Tensor L = r.normals({n, n}, 0.2), z0 = r.normals({n, 1}), G = r.normals({m, n}), Gz = matmul(G, z0).reshape({m});
+  std::vector<double> room;
+  for (int i = 0; i < m; ++i) room.push_back(r.uniform(0.1, 1.1));
+  QP<Tensor> qp{.Q = matmul(L, L, {.transpose_b = true}) + 0.01 * eye(n, float64), .q = r.normals({count, n}), .G = G, .h = Gz + list(room)};
+  if (two_sided) qp.lower_g = qp.h - 1.2;
+  if (p) qp.A = r.normals({p, n}), qp.b = matmul(qp.A, z0).reshape({p});
+  return qp;
+}
+
+/// The same with matrices and sides of each element's own.
+QP<Tensor> each_its_own(QP<Tensor> qp) {
+  const std::int64_t count = qp.q.size(0);
+  for (Tensor* x : {&qp.Q, &qp.G, &qp.A}) if (x->defined()) *x = *x + zeros({count, 1, 1}, float64);
+  for (Tensor* x : {&qp.h, &qp.lower_g, &qp.b, &qp.lower}) if (x->defined()) *x = *x + zeros({count, 1}, float64);
+  return qp;
+}
+
+std::vector<double> everything(const QPSolution& s) {
+  std::vector<double> all;
+  for (const Tensor* x : {&s.z, &s.nu, &s.lambda, &s.dual_lower, &s.dual_upper, &s.dual_lower_g}) {
+    const std::vector<double> part = values(*x);
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a search that begins at the centre of a batch ends at the same answer, bit for bit", "[qp]") {
+  Generator r{std::mt19937_64{41}};
+  struct Form {
+    int n, m, p;
+    bool two_sided;
+  };
+  for (const Form& f : std::vector<Form>{{30, 24, 0, false}, {30, 24, 0, true}, {30, 24, 4, false}, {30, 24, 4, true}, {90, 80, 0, false}, {90, 80, 5, true}}) {
+    const QP<Tensor> qp = around_a_centre(r, 40, f.n, f.m, f.two_sided, f.p), own = each_its_own(qp);
+    INFO("n " << f.n << ", m " << f.m << ", p " << f.p << (f.two_sided ? ", two sides" : ""));
+    const Solved a = solved(qp), b = solved(own);
+    CHECK(worst_kkt(qp, a.solution) < 1e-8);
+    CHECK(everything(a.solution) == everything(b.solution));
+    CHECK(a.gradient.q.to_vector<double>() == b.gradient.q.to_vector<double>());
+    CHECK(max_difference(sum(b.gradient.G, {0}), a.gradient.G) < 1e-9);
+    for (std::int64_t e = 0; e < 40; e += 13) {
+      const Tensor z = slice(a.solution.z, 0, e, e + 1);
+      CHECK(z.to_vector<double>() == solve(alone(qp, e)).z.to_vector<double>());                        // from the same centre
+      CHECK(z.to_vector<double>() == solve(alone(own, e)).z.to_vector<double>());
+    }
+  }
+}
+
+TEST_CASE("rows that touch their limit with no dual are not active, wherever the search began", "[qp]") {
+  const int n = 24, count = 20;
+  Generator r{std::mt19937_64{43}};
+  std::vector<double> q;
+  for (int i = 0; i < n * count; ++i) q.push_back(r.below(5) - 3);  // z = max(-q, 1): at the bound with no dual where q = -1
+  const QP<Tensor> qp{.Q = full({}, 1, float64), .q = from({count, n}, q), .lower = ones({n}, float64)};  // all are active for q = 0
+  const Solved a = solved(qp), b = solved(each_its_own(qp));
+  CHECK(everything(a.solution) == everything(b.solution));
+  CHECK(a.gradient.q.to_vector<double>() == b.gradient.q.to_vector<double>());
+  const std::vector<double> gradient = a.gradient.q.to_vector<double>();
+  for (std::size_t i = 0; i < q.size(); ++i) CHECK((gradient[i] != 0) == (q[i] <= -1));
+}

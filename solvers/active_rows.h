@@ -14,7 +14,7 @@ constexpr int most_steps = 50;  // of a search
 class ListedRows {
  public:
   /// Packs that are kept for the backward pass (the sign of each row, the list, the factor), and those that are not.
-  static int kept_size(int k, int dimensions) { return 2 * dense::packs_for(k) + 1 + most(k, dimensions) * dense::packs_for(most(k, dimensions)); }
+  static int kept_size(int k, int dimensions) { return 2 * dense::packs_for(k) + most(k, dimensions) * dense::packs_for(most(k, dimensions)); }
   static int scratch_size(int k, int dimensions) {
     return dense::packs_for(most(k, dimensions)) + RowSearch<Pack>::scratch_size(k, dimensions) + 7 * dense::packs_for<FloatPack>(k) +
            RowSearch<FloatPack>::scratch_size(k, dimensions);
@@ -24,7 +24,7 @@ class ListedRows {
   /// `scratch` matters until the next call alone, so that problems can share it.
   ListedRows(int k, int dimensions, Pack* kept, Pack* scratch)
       : k_(k), packs_(dense::packs_for(k)), dimensions_(dimensions), active_(kept), index_(reinterpret_cast<int*>(kept + packs_)),
-        U_(kept + 2 * packs_ + 1), t_(scratch), search_(k, dimensions, active_, index_, t_ + dense::packs_for(most(k, dimensions))),
+        U_(kept + 2 * packs_), t_(scratch), search_(k, dimensions, active_, index_, t_ + dense::packs_for(most(k, dimensions))),
         floats_(reinterpret_cast<FloatPack*>(t_ + dense::packs_for(most(k, dimensions)) + RowSearch<Pack>::scratch_size(k, dimensions))) {
     for (int i = 0; i < k_; ++i) count_ += sign(i) != 0;
   }
@@ -51,7 +51,7 @@ class ListedRows {
   /// is active. Returns the number of steps, or 0.
   int search(const RowLimits<Pack>& limits, const Pack* R, const FloatPack* R_in_float, const View<FloatPack>* centre, int max_steps, Told* told) {
     int steps = 0;
-    if (count_ == 0 && R_in_float) search_in_float(limits, R_in_float, centre, std::min(max_steps - 1, most_steps), steps, told);
+    if (count_ == 0 && R_in_float) search_in_float(limits, R_in_float, centre, std::min(max_steps / 2, most_steps), steps, told);
     const bool found = search_.run(limits, R, nullptr, std::min(max_steps - steps, most_steps), steps, told);
     if (!found) std::fill_n(active_, packs_, Pack(0.0));
     count_ = found ? search_.count() : 0;
@@ -78,19 +78,21 @@ class ListedRows {
     const int packs = dense::packs_for<FloatPack>(k_);
     FloatPack *c0 = floats_, *low = c0 + packs, *high = low + packs, *unit = high + packs, *active = unit + packs;
     RowSearch<FloatPack> search(k_, dimensions_, active, reinterpret_cast<int*>(active + packs), active + 3 * packs);
-    convert(limits, c0, low, high, unit);
+    const double size = convert(limits, c0, low, high, unit);
+    if (told) told->unit = size;
     for (int i = 0; i < packs; ++i) active[i] = centre ? centre->held[i] : FloatPack(0.0f);
     if (search.run({packs, c0, low, high, unit, unit}, R, centre, max_steps, steps, told))
       for (int i = 0; i < k_; ++i) dense::entries(active_)[i] = dense::entries(active)[i];
+    if (told) told->unit = 1;
   }
 
-  /// c0 and limits in units of R's diagonal, and of the largest of them.
-  void convert(const RowLimits<Pack>& from, FloatPack* c0, FloatPack* low, FloatPack* high, FloatPack* unit) const {
+  /// c0 and limits in units of R's diagonal, and of the largest of them, which is returned.
+  double convert(const RowLimits<Pack>& from, FloatPack* c0, FloatPack* low, FloatPack* high, FloatPack* unit) const {
     const Pack infinity = RowLimits<Pack>::infinity;
-    const auto magnitude = [&](const Pack& x) { return select(abs(x) < infinity, abs(x), Pack(0.0)); };
     Pack largest = 1e-300;
-    for (int i = 0; i < packs_; ++i) largest = max(largest, from.unit[i] * max(abs(from.c0[i]), max(magnitude(from.low[i]), magnitude(from.high[i]))));
-    const Pack scale = 1.0 / largest_lane(largest);
+    for (int i = 0; i < packs_; ++i) largest = max(largest, from.size(i));
+    const double size = largest_lane(largest);
+    const Pack scale = 1.0 / size;
     const int last = dense::packs_for<FloatPack>(k_) - 1;
     c0[last] = unit[last] = 0.0f, low[last] = -RowLimits<FloatPack>::infinity, high[last] = RowLimits<FloatPack>::infinity;
     const auto put = [](const Pack& x, int i, FloatPack* to) {
@@ -102,6 +104,7 @@ class ListedRows {
       put(from.c0[i] * u, i, c0), put(select(row, Pack(1.0), Pack(0.0)), i, unit);
       put(select(row, from.low[i] * u, -infinity), i, low), put(select(row, from.high[i] * u, infinity), i, high);
     }
+    return size;
   }
 
   const int k_, packs_, dimensions_;

@@ -1,6 +1,6 @@
 // A primal-dual active-set method on one problem or a pack of them: guess which rows of C hold with equality,
 // solve for their duals, let duals of the wrong sign go and take violated rows in, until the guess confirms itself.
-// A few small Cholesky factorisations where the interior-point method needs a dozen large ones, and the end is the
+// A few small factorisations where the interior-point method needs a dozen large ones, and the end is the
 // exact vertex. It is not sure to end: what it does not solve, the interior-point method does. What all problems of a pack
 // do alike is done here; the search itself is in active_rows.h. Equation numbers are those of docs/optnet.md.
 #pragma once
@@ -143,7 +143,8 @@ class ActiveSet : public Iterate<T> {
       for (int i = 0; i < k_; ++i) y_[i] = 0.0;
       for (int l = 0; l < count_; ++l) {
         if (own) ListedRows::to_float(k_, rows.R[l], rows.limits[l].unit, own), R_in_float = own;
-        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], R_in_float, centre.M ? &centre : nullptr, options.max_iterations, problems ? told + l : nullptr);
+        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], R_in_float, centre.M ? &centre : nullptr, options.max_iterations,
+                                      problems ? told + l : nullptr);
         set_lane(confirmed, l, steps[l] > 0);
         for (int i : *listed_[l]) set_lane(y_[i], l, listed_[l]->dual(i));
       }

@@ -97,7 +97,8 @@ void factor_pivots(PackOf<S>* const (&row)[pivots], int j, const S (&diagonal)[p
       for (int k = 0; k < e; ++k) a[e][c] -= l[k][e] * a[k][c];
       if (e < c) l[e][c] = a[e][c] * inverse[e];
     }
-    inverse[c] = abs(a[c][c]) > nothing * abs(diagonal[c]) ? 1 / a[c][c] : 0;  // see inverse_root
+    const S size = diagonal[c] < 0 ? -a[c][c] : a[c][c];  // a pivot has the sign of its diagonal entry, or is rounding
+    inverse[c] = size > nothing * abs(diagonal[c]) ? 1 / a[c][c] : 0;  // see inverse_root
   }
 }
 

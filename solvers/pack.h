@@ -1,4 +1,4 @@
-// Pack: as many doubles as a vector register holds. The solver's templates run on plain double, or on packs of one entry of
+// Pack: as many doubles as a vector register holds (FloatPack: floats). The solver's templates run on plain double, or on packs of one entry of
 // several problems, where each arithmetic operation serves them all: the batch is in the type, and lanes never meet. Where one
 // problem is worked on alone (dense_one.h) a pack holds neighbouring entries of it, and lanes are added up.
 #pragma once
@@ -242,7 +242,6 @@ inline double max(double a, double b) { return a > b ? a : b; }
 inline double abs(double a) { return std::fabs(a); }
 inline float abs(float a) { return std::fabs(a); }
 inline double sqrt(double a) { return __builtin_sqrt(a); }
-inline float sqrt(float a) { return __builtin_sqrtf(a); }
 inline bool any(bool mask) { return mask; }
 
 template <class T>

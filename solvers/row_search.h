@@ -19,6 +19,12 @@ struct RowLimits {
   int packs = 0;
   const P *c0 = nullptr, *low = nullptr, *high = nullptr;
   const P *root = nullptr, *unit = nullptr;  // sqrt(R_ii), by which duals are measured, and its inverse, by which violations are; 0 for a row of 0
+
+  /// Of the numbers at work in row i. A limit that holds by itself is none of them: it may lie far beyond, in the place of none.
+  P size(int i) const {
+    const P violated = select(c0[i] < low[i], low[i], select(c0[i] > high[i], high[i], P(0.0)));
+    return unit[i] * max(abs(c0[i]), abs(violated));
+  }
 };
 
 /// sqrt(R_ii), or 0 where that is nothing beside the largest.
@@ -35,9 +41,8 @@ class Guess : RowLimits<P> {
 
   Guess(const RowLimits<P>& limits, int rows, int dimensions, P* active, P* y, P* c)
       : RowLimits<P>(limits), crowded_(rows > dimensions), dimensions_(dimensions), active_(active), y_(y), c_(c) {
-    const auto magnitude = [](const P& x) { return select(abs(x) < P(infinity), abs(x), P(0.0)); };
     P size = 0.0;
-    for (int i = 0; i < packs; ++i) size = max(size, unit[i] * max(abs(c0[i]), max(magnitude(low[i]), magnitude(high[i]))));
+    for (int i = 0; i < packs; ++i) size = max(size, limits.size(i));
     tiny_ = tiny * Whole::largest(size);
     begin();
   }
@@ -45,8 +50,8 @@ class Guess : RowLimits<P> {
   P limit(int i) const { return select(active_[i] > P(0.0), high[i], low[i]); }
   const P& worst() const { return worst_; }
 
-  /// Lets go of active rows whose dual has the wrong sign, and takes in inactive ones violated at least theta times as much as
-  /// the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
+  /// Lets go of active rows whose dual has the wrong sign, if it is not far less wrong than the worst, and takes in inactive ones
+  /// violated at least theta times as much as the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
   Truth correct(int step) {
     const double theta = step >= 20 ? 0.9 : step >= 10 ? 0.5 : !crowded_ ? 0.2 : step >= 6 ? 0.5 : 0.35;  // measured: docs/solver.md
     const double let_go = step >= 10 ? 0 : 0.1;
@@ -68,7 +73,7 @@ class Guess : RowLimits<P> {
     return changed;
   }
 
-  /// Lets go of active rows that have no dual to speak of, which either guess may hold. Whether there were any.
+  /// Lets go of active rows that have no dual to speak of: with or without them a guess stands. Whether there were any.
   bool drop_weak() {
     Truth weak = P(1.0) < P(0.0);
     for (int i = 0; i < packs; ++i) {
@@ -92,7 +97,8 @@ class Guess : RowLimits<P> {
   void begin() {
     P count = 0.0;
     for (int i = 0; i < packs; ++i) {
-      active_[i] = select(fixed(i), P(1.0), select(abs(limit(i)) < P(infinity), active_[i], P(0.0)));
+      const P side = select(active_[i] < P(0.0), P(-1.0), P(1.0));  // of a fixed row, whichever was guessed
+      active_[i] = select(fixed(i), side, select(abs(limit(i)) < P(infinity), active_[i], P(0.0)));
       count += select(active_[i] == P(0.0), P(0.0), P(1.0));
     }
     const Truth too_many = Whole::sum(count) > dimensions_;
@@ -122,12 +128,13 @@ class Guess : RowLimits<P> {
   P tiny_, worst_ = 0.0, smallest_dual_ = 0.0;
 };
 
-/// Who is told of a search's steps: a problem's number, and what it has been told.
+/// Who is told of a search's steps: a problem's number, what one is worth in the search's units, and how many steps there were.
 struct Told {
   std::int64_t problem;
+  double unit = 1;
   int steps = 0;
   void operator()(double worst) {
-    std::fprintf(stderr, "problem %lld, active set, step %d: worst violation %.2e\n", static_cast<long long>(problem), ++steps, worst);
+    std::fprintf(stderr, "problem %lld, active set, step %d: worst violation %.2e\n", static_cast<long long>(problem), ++steps, worst * unit);
   }
 };
 
@@ -180,7 +187,7 @@ class RowSearch {
       ++steps;
       if (told) (*told)(guess.worst()[0]);
       if (changed) continue;
-      if (!may_drop || !guess.drop_weak()) return guess.settle_fixed_rows(), true;
+      if (!may_drop || step + 1 == max_steps || !guess.drop_weak()) return guess.settle_fixed_rows(), true;
       may_drop = false;
     }
     return false;

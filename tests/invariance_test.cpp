@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace {
 
@@ -204,6 +205,9 @@ std::vector<double> everything(const QPSolution& s) {
   return all;
 }
 
+double steps(const QPSolution& s) { return std::accumulate(s.iterations.begin(), s.iterations.end(), 0.0); }
+QP<Tensor> with_q(QP<Tensor> qp, const Tensor& q) { return qp.q = q, qp; }
+
 }  // namespace
 
 TEST_CASE("a search that begins at the centre of a batch ends at the same answer, bit for bit", "[qp]") {
@@ -218,6 +222,8 @@ TEST_CASE("a search that begins at the centre of a batch ends at the same answer
     const Solved a = solved(qp), b = solved(own);
     CHECK(worst_kkt(qp, a.solution) < 1e-8);
     CHECK(everything(a.solution) == everything(b.solution));
+    CHECK(steps(a.solution) < 1.1 * steps(b.solution));  // a wrong guess would be mended, in four times as many
+    CHECK(steps(solve(alone(with_q(qp, zeros({f.n}, float64)), 0))) == 2);
     CHECK(a.gradient.q.to_vector<double>() == b.gradient.q.to_vector<double>());
     CHECK(max_difference(sum(b.gradient.G, {0}), a.gradient.G) < 1e-9);
     for (std::int64_t e = 0; e < 40; e += 13) {
@@ -239,4 +245,22 @@ TEST_CASE("rows that touch their limit with no dual are not active, wherever the
   CHECK(a.gradient.q.to_vector<double>() == b.gradient.q.to_vector<double>());
   const std::vector<double> gradient = a.gradient.q.to_vector<double>();
   for (std::size_t i = 0; i < q.size(); ++i) CHECK((gradient[i] != 0) == (q[i] <= -1));
+}
+
+TEST_CASE("many rows are searched in float, in any units: in double one step confirms what was found", "[qp]") {
+  Generator r{std::mt19937_64{47}};
+  const QP<Tensor> qp = each_its_own(around_a_centre(r, 30, 90, 80, false, 0));
+  QP<Tensor> large = qp, few = qp;
+  for (Tensor* x : {&large.q, &large.h}) *x = *x * std::ldexp(1, 140);  // beyond float's range
+  const QPSolution a = solve(qp), b = solve(large);
+  CHECK(a.iterations == b.iterations);
+  CHECK(max_difference(a.z, b.z * std::ldexp(1, -140)) < 1e-9);
+  // With rows that no one needs taken away, 64 are left, and the search is in double: it takes a step less.
+  std::vector<double> room(80, 1e9);
+  few.G = slice(qp.G, 1, 0, 64), few.h = slice(qp.h, 1, 0, 64);
+  QP<Tensor> padded = qp;
+  std::fill(room.begin(), room.begin() + 64, 0.0), padded.h = qp.h + list(room);
+  const double in_double = steps(solve(few)), in_float = steps(solve(padded));
+  CHECK(in_float > in_double + 25);
+  CHECK(in_float < in_double + 45);
 }

@@ -97,11 +97,11 @@ class StandardError {
 
 TEST_CASE("a warm start along a trajectory leads to the cold answer in fewer iterations", "[qp][options]") {
   const std::vector<Trajectory> trajectories{  // beside them, mean iterations when last measured: cold, warm
-      {{"few rows", 20, 10, 5, 9}, true, 0.4},                                       // 3.5, 1.1
+      {{"few rows", 20, 10, 5, 9}, true, 0.4},                                       // 3.4, 1.1
       {{"few rows, interior point", 20, 10, 5, 9}, false, 0.6},                      // 8.4, 4.0
-      {{"n = m = 50", 50, 50, 0, 9}, true, 0.3},                                     // 8.0, 1.2
+      {{"n = m = 50", 50, 50, 0, 9}, true, 0.3},                                     // 7.7, 1.2
       {{"n = m = 50, interior point", 50, 50, 0, 9}, false, 0.6},                    // 10.4, 5.1
-      {{"shared matrices", 50, 50, 10, 9, true}, true, 0.3},                         // 9.8, 1.3
+      {{"shared matrices", 50, 50, 10, 9, true}, true, 0.3},                         // 9.5, 1.3
       {{"shared matrices, interior point", 50, 50, 10, 9, true}, false, 0.6},        // 10.2, 4.9
       {{"Sudoku's form", 64, 64, 40, 9, false, true}, true, 0.6},                    // 4.7, 1.7
       {{"Sudoku's form, interior point", 64, 64, 40, 9, false, true}, false, 0.75},  // 9.1, 5.5

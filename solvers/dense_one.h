@@ -2,10 +2,11 @@
 // entries. For work of which each problem has its own amount: packs of problems would do the work of the largest for each, as
 // often as the slowest asks.
 //
-// GFLOP/s reached on one core of which dgemm takes 52 (AVX-512, Zen 4):
+// GFLOP/s reached on one core of which dgemm takes 64 (AVX-512, Zen 5):
 //                          n = 10    20    40    60   100
-//     cholesky_upper          2.7    10    19    28    36
-//     LAPACK's dpotrf         1.3   3.3   5.9   8.6    14
+//     ldl_upper               3.6    14    31    50    71
+//     in float                4.0    15    46    77   104
+//     LAPACK's dpotrf         1.8   4.3   8.8    12    21
 #pragma once
 
 #include "solvers/dense.h"

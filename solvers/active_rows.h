@@ -49,7 +49,7 @@ class ListedRows {
   /// As RowSearch::run, from the rows as they are. If there are none, with `R_in_float` (see to_float(); or null) in float first, from
   /// `centre` if there is one: that finds all rows nearly always, and what it finds is no more than a guess. If the search fails, no row
   /// is active. Returns the number of steps, or 0.
-  int search(const RowLimits<Pack>& limits, const Pack* R, const FloatPack* R_in_float, const View<FloatPack>* centre, int max_steps, Told* told) {
+  int search(const RowLimits<Pack>& limits, const Pack* R, const FloatPack* R_in_float, const View<FloatPack>* centre, int max_steps, const Told& told) {
     int steps = 0;
     if (count_ == 0 && R_in_float) search_in_float(limits, R_in_float, centre, std::min(max_steps / 2, most_steps), steps, told);
     const bool found = search_.run(limits, R, nullptr, std::min(max_steps - steps, most_steps), steps, told);
@@ -59,14 +59,14 @@ class ListedRows {
     return found ? steps : 0;
   }
 
-  /// R in units of its diagonal: no number leaves float's range.  R [k, RowSearch<Pack>::ld(k)], out [k, RowSearch<FloatPack>::ld(k)]
+  /// R in units of its diagonal: no number leaves float's range.  R [k, row_packs(k)], out [k, row_packs<FloatPack>(k)]
   static void to_float(int k, const Pack* R, const Pack* unit, FloatPack* out) {
     const double* u = dense::entries(unit);
     for (int i = 0; i < k; ++i) {
-      const double* from = dense::entries(R + i * RowSearch<Pack>::ld(k));
-      float* to = dense::entries(out + i * RowSearch<FloatPack>::ld(k));
+      const double* from = dense::entries(R + i * dense::row_packs(k));
+      float* to = dense::entries(out + i * dense::row_packs<FloatPack>(k));
       for (int j = 0; j < k; ++j) to[j] = static_cast<float>(from[j] * u[j] * u[i]);
-      std::fill(to + k, to + RowSearch<FloatPack>::ld(k) * FloatPack::lanes, 0.0f);
+      std::fill(to + k, to + dense::packs_for<FloatPack>(k) * FloatPack::lanes, 0.0f);
     }
   }
 
@@ -74,16 +74,14 @@ class ListedRows {
   static int most(int k, int dimensions) { return RowSearch<Pack>::most(k, dimensions); }
 
   /// Leaves the rows that it found, or none.
-  void search_in_float(const RowLimits<Pack>& limits, const FloatPack* R, const View<FloatPack>* centre, int max_steps, int& steps, Told* told) {
+  void search_in_float(const RowLimits<Pack>& limits, const FloatPack* R, const View<FloatPack>* centre, int max_steps, int& steps, Told told) {
     const int packs = dense::packs_for<FloatPack>(k_);
     FloatPack *c0 = floats_, *low = c0 + packs, *high = low + packs, *unit = high + packs, *active = unit + packs;
     RowSearch<FloatPack> search(k_, dimensions_, active, reinterpret_cast<int*>(active + packs), active + 3 * packs);
-    const double size = convert(limits, c0, low, high, unit);
-    if (told) told->unit = size;
+    told.unit = convert(limits, c0, low, high, unit);
     for (int i = 0; i < packs; ++i) active[i] = centre ? centre->held[i] : FloatPack(0.0f);
     if (search.run({packs, c0, low, high, unit, unit}, R, centre, max_steps, steps, told))
       for (int i = 0; i < k_; ++i) dense::entries(active_)[i] = dense::entries(active)[i];
-    if (told) told->unit = 1;
   }
 
   /// c0 and limits in units of R's diagonal, and of the largest of them, which is returned.
@@ -138,7 +136,7 @@ class MaskedRows {
 
   /// As ListedRows::search, for all lanes. R [k, ldR]. Returns which lanes' guesses confirmed themselves; `steps` counts a lane's.
   template <class E>
-  Mask search(const RowLimits<Pack>& limits, const E* R, int ldR, int max_steps, Told* told, int (&steps)[Pack::lanes]) {
+  Mask search(const RowLimits<Pack>& limits, const E* R, int ldR, int max_steps, const Told (&told)[Pack::lanes], int (&steps)[Pack::lanes]) {
     const Mask all = Pack(0.0) < Pack(1.0);
     Guess<Pack, EachLane> guess(limits, k_, dimensions_, active_, y_, c_);
     Mask running = all, lost = !all;
@@ -150,8 +148,8 @@ class MaskedRows {
       for (int l = 0; l < Pack::lanes; ++l) steps[l] += lane(running, l);
       const Mask asked = running;
       running = running & guess.correct(step);  // (K26): a guess that stands stays as it is
-      for (int l = 0; l < Pack::lanes && told; ++l)
-        if (lane(asked, l) && !(l > 0 && told[l].problem == told[l - 1].problem)) told[l](guess.worst()[l]);
+      for (int l = 0; l < Pack::lanes; ++l)
+        if (lane(asked, l)) told[l](steps[l], guess.worst()[l]);
     }
     lost = lost | running;
     guess.settle_fixed_rows();

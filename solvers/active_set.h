@@ -117,7 +117,7 @@ class ActiveSet : public Iterate<T> {
     const T largest = team_.template largest<T>(k_, T(0.0), [&](int i) { return T(R[i * kkt_.ldR() + i]); });
     for (int i = 0; i < k_; ++i) {
       const T r = R[i * kkt_.ldR() + i];
-      root_[i] = root(r, largest), unit_[i] = select(root_[i] > T(0.0), 1.0 / max(root_[i], T(1e-300)), T(0.0));
+      root_[i] = root(r, largest), unit_[i] = unit(root_[i]);
       low_[i] = P.low ? select(P.mask[i] > T(0.0), -P.d[i], T(-infinity)) : T(-infinity);
       high_[i] = P.high ? select(P.mask[P.high_side() + i] > T(0.0), P.d[P.high_side() + i], T(infinity)) : T(infinity);
     }
@@ -127,24 +127,23 @@ class ActiveSet : public Iterate<T> {
   MaskOf<T> search(const QPOptions& options, const std::int64_t* problems) {
     MaskOf<T> confirmed = T(1.0) < T(0.0);
     int steps[lanes_of<T>] = {};
-    Told told[lanes_of<T>] = {};
-    for (int l = 0; l < lanes_of<T> && problems; ++l) told[l].problem = problems[l];
+    Told told[lanes_of<T>];
+    for (int l = 0; l < count_ && problems; ++l) told[l].problem = problems[l];
     if (masked_) {
       if constexpr (several) {
         const RowLimits<Pack> limits{k_, c0_, low_, high_, root_, unit_};
-        confirmed = masked_->search(limits, kkt_.R(), kkt_.ldR(), options.max_iterations, problems ? told : nullptr, steps);
+        confirmed = masked_->search(limits, kkt_.R(), kkt_.ldR(), options.max_iterations, told, steps);
         for (int i = 0; i < k_; ++i) y_[i] = select(confirmed, masked_->dual(i), T(0.0));
       }
     } else {
       const Unpacked rows = unpack();
       const FloatPack* R_in_float = shared_ ? shared_->R_in_float() : nullptr;
       const View<FloatPack> centre = shared_ ? shared_->centre() : View<FloatPack>{};
-      FloatPack* own = shared_ || !path(P).in_float ? nullptr : reinterpret_cast<FloatPack*>(row_memory_.take(k_ * RowSearch<FloatPack>::ld(k_)));
+      FloatPack* own = shared_ || !path(P).in_float ? nullptr : reinterpret_cast<FloatPack*>(row_memory_.take(k_ * dense::row_packs<FloatPack>(k_)));
       for (int i = 0; i < k_; ++i) y_[i] = 0.0;
       for (int l = 0; l < count_; ++l) {
         if (own) ListedRows::to_float(k_, rows.R[l], rows.limits[l].unit, own), R_in_float = own;
-        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], R_in_float, centre.M ? &centre : nullptr, options.max_iterations,
-                                      problems ? told + l : nullptr);
+        steps[l] = listed_[l]->search(rows.limits[l], rows.R[l], R_in_float, centre.M ? &centre : nullptr, options.max_iterations, told[l]);
         set_lane(confirmed, l, steps[l] > 0);
         for (int i : *listed_[l]) set_lane(y_[i], l, listed_[l]->dual(i));
       }
@@ -161,7 +160,7 @@ class ActiveSet : public Iterate<T> {
   };
   Unpacked unpack() const {
     Unpacked out;
-    const int count = dense::packs_for(k_), ld = RowSearch<Pack>::ld(k_);
+    const int count = dense::packs_for(k_), ld = dense::row_packs(k_);
     double* to[lanes_of<T>];
     const auto vector = [&](const T* from, double beyond) {
       Pack* first = row_memory_.take(count * lanes_of<T>);
@@ -173,16 +172,15 @@ class ActiveSet : public Iterate<T> {
       return first;
     };
     const Pack *c0 = vector(c0_, 0), *low = vector(low_, -infinity), *high = vector(high_, infinity), *root = vector(root_, 0), *unit = vector(unit_, 0);
-    const int own = shared_ ? 0 : lanes_of<T>;  // R's
-    Pack* R = row_memory_.take(own * k_ * ld);
-    for (int i = 0; i < k_ && own; ++i) {
-      for (int l = 0; l < own; ++l) {
-        to[l] = dense::entries(R + (l * k_ + i) * ld);
-        std::fill(to[l] + k_, to[l] + count * Pack::lanes, 0.0);
+    Pack* R = shared_ ? nullptr : row_memory_.take(lanes_of<T> * k_ * ld);
+    if constexpr (std::is_same_v<E, T>)
+      for (int i = 0; i < k_ && R; ++i) {
+        for (int l = 0; l < lanes_of<T>; ++l) {
+          to[l] = dense::entries(R + (l * k_ + i) * ld);
+          std::fill(to[l] + k_, to[l] + count * Pack::lanes, 0.0);
+        }
+        deinterleave(kkt_.R() + i * kkt_.ldR(), k_, to);
       }
-      const E* row = kkt_.R() + i * kkt_.ldR();
-      if constexpr (std::is_same_v<E, T>) deinterleave(row, k_, to);
-    }
     for (int l = 0; l < lanes_of<T>; ++l) {
       out.R[l] = shared_ ? shared_->R() : R + l * k_ * ld;
       out.limits[l] = {count, c0 + l * count, low + l * count, high + l * count, root + l * count, unit + l * count};
@@ -312,7 +310,7 @@ class ActiveSet : public Iterate<T> {
   std::optional<MaskedRows> masked_;                 // one of the two
   std::optional<ListedRows> listed_[lanes_of<T>];
   T *y_, *active_, *c_, *c0_, *low_, *high_;  // duals; -1, 0 or 1 (low side, inactive, high side); C z; C z0; limits
-  T *root_, *unit_;  // sqrt(R_ii), and its inverse
+  T *root_, *unit_;                           // sqrt(R_ii), and its inverse
   T *r1_, *r2_, *r3_, *u_, *unu_, *dual_size_, *Cty_;
   Pack *dy_, *plain_;  // dy of a lane; dz, C'dy and r3, lane by lane
   Workspace<Pack>& row_memory_;

@@ -1,6 +1,6 @@
-// Pack: as many doubles as a vector register holds (FloatPack: floats). The solver's templates run on plain double, or on packs of one entry of
-// several problems, where each arithmetic operation serves them all: the batch is in the type, and lanes never meet. Where one
-// problem is worked on alone (dense_one.h) a pack holds neighbouring entries of it, and lanes are added up.
+// Pack: as many doubles as a vector register holds (FloatPack: floats). The solver's templates run on plain double, or on packs of
+// one entry of several problems, where each arithmetic operation serves them all: the batch is in the type, and lanes never meet.
+// Where one problem is worked on alone (dense_one.h) a pack holds neighbouring entries of it, and lanes are added up.
 #pragma once
 
 #include <algorithm>

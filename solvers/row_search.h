@@ -18,7 +18,10 @@ struct RowLimits {
 
   int packs = 0;
   const P *c0 = nullptr, *low = nullptr, *high = nullptr;
-  const P *root = nullptr, *unit = nullptr;  // sqrt(R_ii), by which duals are measured, and its inverse, by which violations are; 0 for a row of 0
+  const P *root = nullptr, *unit = nullptr;  // sqrt(R_ii), by which duals are measured, and 1/root, by which violations are; 0 for a row of 0
+
+  /// The limit of row i on the side of `sign`.
+  P limit(int i, const P& sign) const { return select(sign > P(0.0), high[i], low[i]); }
 
   /// Of the numbers at work in row i. A limit that holds by itself is none of them: it may lie far beyond, in the place of none.
   P size(int i) const {
@@ -31,6 +34,10 @@ struct RowLimits {
 template <class T>
 T root(const T& R_ii, const T& largest) {
   return select(R_ii > 1e-14 * largest, sqrt(max(R_ii, T(1e-300))), T(0.0));
+}
+template <class T>
+T unit(const T& root) {
+  return select(root > T(0.0), 1.0 / max(root, T(1e-300)), T(0.0));
 }
 
 /// A guess, and its correction (K26). Whole folds the lanes that belong to one problem: largest(x), sum(x).
@@ -47,11 +54,12 @@ class Guess : RowLimits<P> {
     begin();
   }
 
-  P limit(int i) const { return select(active_[i] > P(0.0), high[i], low[i]); }
+  P limit(int i) const { return RowLimits<P>::limit(i, active_[i]); }
   const P& worst() const { return worst_; }
 
   /// Lets go of active rows whose dual has the wrong sign, if it is not far less wrong than the worst, and takes in inactive ones
-  /// violated at least theta times as much as the worst. All at once would overshoot where there are more rows than dimensions. Returns where any changed.
+  /// violated at least theta times as much as the worst. All at once would overshoot where there are more rows than dimensions.
+  /// Returns where any changed.
   Truth correct(int step) {
     const double theta = step >= 20 ? 0.9 : step >= 10 ? 0.5 : !crowded_ ? 0.2 : step >= 6 ? 0.5 : 0.35;  // measured: docs/solver.md
     const double let_go = step >= 10 ? 0 : 0.1;
@@ -128,13 +136,13 @@ class Guess : RowLimits<P> {
   P tiny_, worst_ = 0.0, smallest_dual_ = 0.0;
 };
 
-/// Who is told of a search's steps: a problem's number, what one is worth in the search's units, and how many steps there were.
+/// Tells of the steps of a problem's search, or of no problem.
 struct Told {
-  std::int64_t problem;
-  double unit = 1;
-  int steps = 0;
-  void operator()(double worst) {
-    std::fprintf(stderr, "problem %lld, active set, step %d: worst violation %.2e\n", static_cast<long long>(problem), ++steps, worst * unit);
+  std::int64_t problem = -1;
+  double unit = 1;  // what one is worth in the search's units
+  void operator()(int steps, double worst) const {
+    if (problem < 0) return;
+    std::fprintf(stderr, "problem %lld, active set, step %d: worst violation %.2e\n", static_cast<long long>(problem), steps, worst * unit);
   }
 };
 
@@ -144,7 +152,7 @@ struct Told {
 /// M is quasi-definite. A guess S that differs from B in few rows D takes a factorisation of M_DD, a smaller one than of R_SS.
 template <class P>
 struct View {
-  const P* M = nullptr;       // [k, ld(k)]; without B, R
+  const P* M = nullptr;       // [k, row_packs(k)]; without B, R
   const P* held = nullptr;    // [packs]: of B, at which side; null without B
   const int* rows = nullptr;  // B, as a list
   int count = 0;
@@ -160,8 +168,6 @@ class RowSearch {
     const int columns = dense::row_packs<P>(most(k, dimensions) + 1);
     return 5 * dense::packs_for<P>(k) + columns + 2 * most(k, dimensions) * columns + 1;
   }
-  /// Packs between the rows of R, which end with at least one 0.
-  static int ld(int k) { return dense::row_packs<P>(k + 1); }
   /// A vertex has as many active rows as dimensions are left.
   static int most(int k, int dimensions) { return dense::whole_pivots(k < dimensions ? k : dimensions); }
 
@@ -171,9 +177,9 @@ class RowSearch {
         y_(scratch), c_(y_ + packs_), f_(c_ + packs_), bits_(reinterpret_cast<unsigned*>(f_ + packs_)), before_(reinterpret_cast<int*>(f_ + 2 * packs_)),
         t_(f_ + 3 * packs_), V_(t_ + ld_), U_(V_ + most(k, dimensions) * ld_) {}
 
-  /// Until the guess confirms itself, seen from R [k, ld(k)], or from `centre` where that is nearer. False if it never does. Adds to
-  /// `steps`. `told` may be null.
-  bool run(const RowLimits<P>& limits, const P* R, const View<P>* centre, int max_steps, int& steps, Told* told) {
+  /// Until the guess confirms itself, seen from R [k, row_packs(k)], or from `centre` where that is nearer. False if it never does.
+  /// Adds to `steps`.
+  bool run(const RowLimits<P>& limits, const P* R, const View<P>* centre, int max_steps, int& steps, const Told& told) {
     const View<P> plain{.M = R};
     Guess<P, OneProblem> guess(limits, k_, dimensions_, active_, y_, c_);
     bool may_drop = std::is_same_v<S, double>;  // once; in float a guess is no more than that
@@ -184,8 +190,7 @@ class RowSearch {
       if (active_count_ > dimensions_) return false;
       solve_for_duals(limits, guess, near ? *centre : plain, near ? f_ : limits.c0);  // (K25)
       const bool changed = any(guess.correct(step));                                  // (K26)
-      ++steps;
-      if (told) (*told)(guess.worst()[0]);
+      told(++steps, guess.worst()[0]);
       if (changed) continue;
       if (!may_drop || step + 1 == max_steps || !guess.drop_weak()) return guess.settle_fixed_rows(), true;
       may_drop = false;
@@ -212,11 +217,9 @@ class RowSearch {
   /// f = -t of (K28).
   void hold(const RowLimits<P>& limits, const View<P>& B) {
     S* r = dense::entries(t_);
-    for (int a = 0; a < B.count; ++a) {
-      const int i = B.rows[a];
-      r[a] = dense::entries(limits.c0)[i] - dense::entries(dense::entries(B.held)[i] > 0 ? limits.high : limits.low)[i];
-    }
-    dense::combine_rows(B.count, B.rows, r, packs_, B.M, ld(k_), f_);
+    for (int i = 0; i < packs_; ++i) f_[i] = limits.c0[i] - limits.limit(i, B.held[i]);
+    for (int a = 0; a < B.count; ++a) r[a] = dense::entries(f_)[B.rows[a]];
+    dense::combine_rows(B.count, B.rows, r, packs_, B.M, dense::row_packs<P>(k_), f_);
     for (int i = 0; i < packs_; ++i) f_[i] = select(B.held[i] == P(0.0), limits.c0[i], P(0.0)) - f_[i];
   }
 
@@ -253,7 +256,7 @@ class RowSearch {
         dense::entries(out)[a] = 1;
         continue;
       }
-      const P* row = M + index[a] * ld(k_);
+      const P* row = M + index[a] * dense::row_packs<P>(k_);
       if constexpr (can_compress)
         for (int i = index[a] / P::lanes; i < packs; ++i) compress(row[i], bits[i], dense::entries(out) + before[i]);
       else
@@ -272,13 +275,13 @@ class RowSearch {
     for (int i = 0; i < ld_; ++i) t_[i] = 0.0;
     for (int a = 0; a < n; ++a) t[a] = std::exchange(dense::entries(U_ + a * ld_)[n], 0);  // solves take whole packs
     dense::solve_upper(n, U_, ld_, t_);
-    dense::combine_rows(count_, index_, t, packs_, from.M, ld(k_), c_);
+    dense::combine_rows(count_, index_, t, packs_, from.M, dense::row_packs<P>(k_), c_);
     for (int i = 0; i < packs_; ++i) c_[i] = f[i] - c_[i], y_[i] = 0.0;
     for (int a = 0; a < count_; ++a) x[index_[a]] = t[a];
     for (int i = 0; i < packs_ && from.held; ++i) {
       const auto of_B = !(from.held[i] == P(0.0)), active = !(active_[i] == P(0.0));
-      const P o = c_[i], limit = select(from.held[i] > P(0.0), limits.high[i], limits.low[i]);
-      c_[i] = select(of_B & !active, limit - y_[i], o);
+      const P o = c_[i];
+      c_[i] = select(of_B & !active, limits.limit(i, from.held[i]) - y_[i], o);
       y_[i] = select(of_B, select(active, -o, P(0.0)), -y_[i]);
     }
   }

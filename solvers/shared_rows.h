@@ -13,11 +13,10 @@ class SharedRows {
  public:
   /// R [rows, ldR], both triangles.
   SharedRows(const Sizes& sizes, const double* R, int ldR)
-      : k_(sizes.rows()), R_(at(k_ * RowSearch<Pack>::ld(k_)), Pack(0.0)), unit_(at(dense::packs_for(k_)), Pack(0.0)) {
+      : k_(sizes.rows()), R_(at(k_ * dense::row_packs(k_)), Pack(0.0)), unit_(at(dense::packs_for(k_)), Pack(0.0)) {
     double largest = 0;
     for (int i = 0; i < k_; ++i) std::copy_n(R + i * ldR, k_, row(R_, i)), largest = std::max(largest, R[i * ldR + i]);
-    for (int i = 0; i < k_; ++i)
-      if (const double r = root(R[i * ldR + i], largest); r > 0) row(unit_, 0)[i] = 1 / r;
+    for (int i = 0; i < k_; ++i) row(unit_, 0)[i] = unit(root(R[i * ldR + i], largest));
     if (path(sizes).in_float) to_float();
   }
 
@@ -48,10 +47,10 @@ class SharedRows {
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
   template <class S>
   S* row(Packs<PackOf<S>>& matrix, int i) const {
-    return dense::entries(matrix.data() + i * RowSearch<PackOf<S>>::ld(k_));
+    return dense::entries(matrix.data() + i * dense::row_packs<PackOf<S>>(k_));
   }
   void to_float() {
-    R_in_float_.resize(at(k_ * RowSearch<FloatPack>::ld(k_)));
+    R_in_float_.resize(at(k_ * dense::row_packs<FloatPack>(k_)));
     ListedRows::to_float(k_, R_.data(), unit_.data(), R_in_float_.data());
   }
 
@@ -77,7 +76,7 @@ class SharedRows {
         if (held[j] == 0) entry(n + i, n + j) = R(i, j);
     dense::ldl_upper(n, size, A.data(), V.data(), ld);
     for (int j = n; j < size; j += dense::pivots) dense::subtract_products(n, V.data(), A.data(), ld, j, j / Pack::lanes, ld);
-    M_.assign(at(k_ * RowSearch<FloatPack>::ld(k_)), FloatPack(0.0f));
+    M_.assign(at(k_ * dense::row_packs<FloatPack>(k_)), FloatPack(0.0f));
     for (int i = 0; i < k_; ++i)
       for (int j = 0; j < k_; ++j) row(M_, i)[j] = static_cast<float>(-entry(n + std::min(i, j), n + std::max(i, j)));
   }
